@@ -1,0 +1,56 @@
+"""Convolutional networks for JAX: pure functions, one train step on one device or on many.
+
+Everything public is reached from here and loaded when first used.
+"""
+
+import importlib
+
+_HOMES = {
+    "errors": ["UserError"],
+    "ops.image": ["Normalization", "prepare"],
+    "losses": ["weighted_mean"],
+    "models": ["create_backbone", "create_model", "feature_info", "list_models"],
+    "data": [
+        "batches",
+        "evaluation_batches",
+        "load_dataset",
+        "prefetch",
+        "prepare_dataset",
+        "resident_batches",
+    ],
+    "training": [
+        "TrainState",
+        "create_optimizer",
+        "create_schedule",
+        "evaluate",
+        "gradient",
+        "linear_scaling",
+        "make_eval_step",
+        "make_step",
+        "train",
+        "update",
+    ],
+    "tasks": ["classification_loss"],
+    "summary": ["format_summary", "summarize"],
+    "fitting": ["fit", "predict"],
+}
+_ROOMS = ["data", "layers", "losses", "metrics", "models", "ops", "parallel", "tasks", "training"]
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted([*_HOME_OF, *_ROOMS])
+
+
+def __getattr__(name):
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,20 @@
+"""What goes wrong by a user's hand, said in one message."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input: what was expected, what came, what to try. The shell prints it without traceback."""
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
+    """The error for a name that is not there, with the nearest one that is.
+
+    >>> str(unknown("model", "lenet6", ["lenet1", "lenet5", "resnet18"]))
+    "unknown model 'lenet6'; did you mean 'lenet5'?"
+    """
+    names = sorted(names)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
+    return UserError(f"unknown {kind} {name!r}; {hint}")

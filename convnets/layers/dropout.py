@@ -1,0 +1,39 @@
+"""Dropout, with one key an example."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ..ops import collective
+
+
+class Dropout(nn.Module):
+    """Sets each value to zero with probability `rate` and scales the rest by `1 / (1 - rate)`.
+
+    Every example draws its mask with its own key: the collection `dropout`'s, folded with the
+    example's position in the whole batch, so that the mask does not depend on the devices.
+
+    Input and output: `[B, …]`, floating. With `train=False` it is the identity and needs no key.
+
+    Raises: ValueError for a rate outside [0, 1); TypeError on integer input.
+
+    Reference: Hinton et al. 2012; Srivastava et al. 2014, section 4. Differs: the scaling is done
+    in training (inverted dropout), not at test time.
+
+    >>> Dropout(0.5).apply({}, jnp.ones((2, 3)), train=False).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"a dropout rate lies in [0, 1), not {self.rate}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"Dropout takes floats, not {x.dtype}")
+        if not train or self.rate == 0:
+            return x
+        keys = collective.example_keys(self.make_rng("dropout"), x.shape[0])
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))

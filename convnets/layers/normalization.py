@@ -1,0 +1,68 @@
+"""Batch normalization, with one meaning on one device and on many."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Initializer
+
+from ..ops import normalization
+
+
+class BatchNorm(nn.Module):
+    """Normalizes each channel by the statistics of the batch, or by running ones.
+
+    With `train=True` the statistics are those of the whole global batch, or of groups of
+    `group_size` consecutive examples of it, whichever devices hold them, and the running averages
+    in `batch_stats` move towards them (towards the mean of the groups' means and variances). With
+    `train=False` the running averages are used.
+
+    Attributes:
+      momentum: decay of the old running average, as in Flax (PyTorch's momentum is one minus it).
+      epsilon: added to the variance.
+      group_size: examples in a group, None for the whole batch. It may exceed what one device
+        holds, and must divide the global batch.
+
+    Input and output: `[B, …, C]`, floating; statistics, scale and bias are float32.
+
+    Raises: TypeError on integer input; ValueError where groups do not divide the batch.
+
+    Reference: Ioffe and Szegedy 2015, algorithm 1; groups as the workers of Goyal et al. 2017,
+    section 3. Differs: running variances are biased, as in Flax; PyTorch's are unbiased.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (8, 4, 4, 3))
+    >>> variables = BatchNorm().init(jax.random.key(0), x, train=False)
+    >>> y, updates = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    >>> bool(abs(y.mean()) < 1e-6)
+    True
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    group_size: int | None = None
+    scale_init: Initializer = nn.initializers.ones
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"BatchNorm takes floats, not {x.dtype}")
+        channels = (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, channels, jnp.float32)
+        bias = self.param("bias", self.bias_init, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if not train:
+            moments = normalization.Moments(mean.value, variance.value)
+            return normalization.normalize(x, moments, scale, bias, self.epsilon)
+
+        if self.group_size is None:
+            moments = followed = normalization.batch_moments(x)
+        else:
+            moments, followed = normalization.group_moments(x, self.group_size)
+        if not self.is_initializing():
+            mean.value = self._follow(mean.value, followed.mean)
+            variance.value = self._follow(variance.value, followed.variance)
+        return normalization.normalize(x, moments, scale, bias, self.epsilon)
+
+    def _follow(self, old, new):
+        return self.momentum * old + (1 - self.momentum) * new

@@ -1,0 +1,87 @@
+"""Statistics of a batch, over the whole of it or over groups, however it is spread over devices."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from . import collective
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance, float32: of each group, `[G, C]`, as seen by each local example."""
+
+    mean: jax.Array
+    variance: jax.Array
+
+
+def batch_moments(x: jax.Array) -> Moments:
+    """Mean and variance of each channel over the whole global batch, `[C]`.
+
+    In two passes, so that it is exact for inputs far from zero. Every device holds as many
+    examples, so the mean of the devices' means is the mean.
+    """
+    axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.float32)
+    mean = collective.mean_over_data(jnp.mean(x, axes))
+    variance = collective.mean_over_data(jnp.mean(jnp.square(_center(x, mean)), axes))
+    return Moments(mean, variance)
+
+
+def group_moments(x: jax.Array, group_size: int) -> tuple[Moments, Moments]:
+    """Mean and variance of each channel over groups of consecutive examples of the global batch.
+
+    Group `g` holds the examples `g * group_size` to `(g + 1) * group_size - 1`, whichever devices
+    hold them: each device adds its examples to their groups' sums, and every example reads its
+    group's.
+
+    Returns: the moments of each local example's group, `[B, C]`, and the mean over the groups of
+    their moments, `[C]`, which is what running statistics follow.
+
+    Raises: ValueError when the global batch is no multiple of `group_size`.
+    """
+    local, channels = x.shape[0], x.shape[-1]
+    batch_size = local * (collective.axis_size() or 1)
+    if batch_size % group_size:
+        raise ValueError(
+            f"a batch of {batch_size} examples does not divide into groups of {group_size}"
+        )
+    groups = batch_size // group_size
+    x = x.astype(jnp.float32).reshape(local, -1, channels)
+    member = jax.nn.one_hot(collective.global_indices(local) // group_size, groups)  # [B, G]
+
+    def mean_of_groups(values):  # [B, C] -> [G, C]
+        sums = jnp.matmul(member.T, values, precision=lax.Precision.HIGHEST)
+        return collective.sum_over_data(sums) / group_size
+
+    def of_each_example(values):  # [G, C] -> [B, C]
+        return jnp.matmul(member, values, precision=lax.Precision.HIGHEST)
+
+    mean = mean_of_groups(jnp.mean(x, 1))
+    deviations = x - of_each_example(mean)[:, None, :]
+    variance = mean_of_groups(jnp.mean(jnp.square(deviations), 1))
+    each = Moments(of_each_example(mean), of_each_example(variance))
+    return each, Moments(jnp.mean(mean, 0), jnp.mean(variance, 0))
+
+
+def normalize(x, moments: Moments, scale, bias, epsilon: float):
+    """`scale * (x - mean) / sqrt(variance + epsilon) + bias`, in float32, returned in x's dtype.
+
+    Moments are `[C]`, or `[B, C]` for one set an example; `scale` and `bias` are `[C]`.
+    """
+    shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    mean, variance = (m if m.ndim == 1 else m.reshape(shape) for m in moments)
+    factor = lax.rsqrt(variance + epsilon)
+    factor = factor * _like(factor, scale)
+    y = _center(x.astype(jnp.float32), mean) * _like(x, factor) + _like(x, bias)
+    return y.astype(x.dtype)
+
+
+def _center(x, mean):
+    return x - _like(x, mean)
+
+
+def _like(x, values):
+    """Values of each channel with leading axes of one, to stand beside x."""
+    return values.reshape((1,) * (x.ndim - values.ndim) + values.shape)

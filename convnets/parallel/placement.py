@@ -1,0 +1,68 @@
+"""Where states and batches lie: the mesh, copies on all its devices, shares of a batch."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ..errors import UserError
+from ..ops.collective import DATA_AXIS
+
+
+def create_mesh(devices: int | list | None = None) -> Mesh:
+    """A mesh with the one axis `data`.
+
+    Args:
+      devices: how many of the devices, a list of them, or None for all.
+
+    Raises: UserError for more devices than there are, or fewer than one.
+
+    >>> create_mesh(1).size
+    1
+    """
+    if devices is None or isinstance(devices, int):
+        there = jax.devices()
+        wanted = len(there) if devices is None else devices
+        if not 1 <= wanted <= len(there):
+            raise UserError(f"{wanted} devices were asked for; there are {len(there)}")
+        devices = there[:wanted]
+    return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree, mesh: Mesh):
+    """A copy of the tree on every device of the mesh; the given one stays whole."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    # Through the host, because device_put may alias what it is given, and steps donate it.
+    return jax.device_put(jax.tree.map(np.array, jax.device_get(tree)), sharding)
+
+
+def is_replicated(tree, mesh: Mesh) -> bool:
+    """Whether the tree lies on every device of the mesh already."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree))
+
+
+def split(batch, mesh: Mesh):
+    """The batch with its leading axis divided over the mesh.
+
+    Raises: UserError when the devices do not divide it.
+    """
+    for leaf in jax.tree.leaves(batch):
+        size, devices = leaf.shape[0], mesh.size
+        if size % devices:
+            below = size - size % devices
+            sizes = f"{below} or {below + devices}" if below else f"{devices}"
+            raise UserError(
+                f"a batch of {size} examples does not divide over {devices} devices; "
+                f"take {sizes} examples, or fewer devices"
+            )
+    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+
+def gather(state):
+    """One plain copy of a tree on the host, in NumPy arrays, whatever the strategy.
+
+    >>> import jax.numpy as jnp
+    >>> gather({"x": jnp.ones(2)})
+    {'x': array([1., 1.], dtype=float32)}
+    """
+    return jax.tree.map(np.array, jax.device_get(state))

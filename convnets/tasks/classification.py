@@ -1,0 +1,93 @@
+"""Classification: its loss and its metrics, from images to a label each."""
+
+import jax
+
+from .. import losses, metrics
+from ..errors import UserError, unknown
+from ..ops.image import Normalization, prepare
+
+LOSSES = ("cross_entropy", "squared_error")
+TOP = 5
+
+
+def classification_loss(
+    model,
+    *,
+    normalization: Normalization | None = None,
+    augment=None,
+    label_smoothing: float = 0.0,
+    loss: str = "cross_entropy",
+):
+    """The loss function of a classifier.
+
+    Args:
+      model: a `flax.linen.Module` from `[B, H, W, C]` images to `[B, K]` logits.
+      normalization: of the data set; None leaves images in [0, 1].
+      augment: `f(key, image) -> image` on one float image in [0, 1], in training only.
+      label_smoothing: share of each target spread evenly over the classes.
+      loss: `cross_entropy`, or `squared_error` against one-hot targets.
+
+    Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. The batch
+    has `image` (uint8, or floats in [0, 1]) and `label` `[B]`, and may have `weight` `[B]`, the
+    weight of each example in the loss, and `mask` `[B]`, false for padding. With `key=None` it
+    evaluates: running statistics, no augmentation, no dropout, no label smoothing. Metrics, over
+    the examples of the mask: `loss`, `accuracy` and, with more than five classes, `top5_accuracy`.
+
+    >>> import jax, convnets, jax.numpy as jnp
+    >>> model = convnets.create_model("linear", num_classes=10)
+    >>> batch = {"image": jnp.zeros((2, 8, 8, 1), jnp.uint8), "label": jnp.array([0, 1])}
+    >>> params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)["params"]
+    >>> value, (_, metrics) = classification_loss(model)(params, {}, batch, None)
+    >>> round(float(value), 3), int(metrics["accuracy"][1])
+    (2.303, 2)
+    """
+    per_example = _targets(loss, label_smoothing)
+
+    def loss_fn(params, batch_stats, batch, key):
+        train = key is not None
+        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        if train:
+            augment_key, dropout_key = jax.random.split(key)
+            images = prepare(batch["image"], normalization, augment, augment_key)
+            logits, updates = model.apply(
+                variables,
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+            batch_stats = updates.get("batch_stats", batch_stats)
+        else:
+            logits = model.apply(variables, prepare(batch["image"], normalization), train=False)
+        labels, mask = batch["label"], batch.get("mask")
+        values = per_example(logits, labels, train)
+        weights = batch.get("weight")
+        if mask is not None:
+            weights = mask if weights is None else weights * mask
+        measured = {
+            "loss": metrics.mean_metric(values, mask),
+            "accuracy": metrics.top_k_correct(logits, labels, 1, mask),
+        }
+        if logits.shape[-1] > TOP:
+            measured[f"top{TOP}_accuracy"] = metrics.top_k_correct(logits, labels, TOP, mask)
+        return losses.weighted_mean(values, weights), (batch_stats, measured)
+
+    return loss_fn
+
+
+def _targets(loss: str, label_smoothing: float):
+    """`(logits, labels, train) -> values [B]`."""
+    if loss == "cross_entropy":
+
+        def cross_entropy(logits, labels, train):
+            smoothing = label_smoothing if train else 0.0
+            return losses.softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
+
+        return cross_entropy
+    if loss == "squared_error":
+        if label_smoothing:
+            raise UserError("label smoothing is for cross_entropy, not for squared_error")
+        return lambda logits, labels, train: losses.squared_error(
+            logits, losses.one_hot(labels, logits.shape[-1])
+        )
+    raise unknown("loss", loss, LOSSES)

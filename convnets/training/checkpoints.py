@@ -1,0 +1,226 @@
+"""Checkpoints: asynchronous, atomic, checked leaf by leaf when they are read.
+
+Orbax writes them; a state is kept as a flat dict of NumPy arrays by path (`params.conv1.kernel`),
+so it can be restored on any number of devices, or in part. Beside it stands what the host carries
+from step to step, and a hash of every array: Orbax itself restores flipped bytes silently.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ..errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder/STEP`: the last `keep`, and the best on validation.
+
+    Args:
+      folder: made when it is not there, unless `read_only`.
+      keep: how many of the last ones to keep.
+      read_only: to restore only.
+
+    Use it as a context manager: leaving it waits for the save under way.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+    ...     checkpoints.save(3, {"x": np.ones(2)}, {"seconds": 1.5})
+    ...     checkpoints.wait()
+    ...     step, state, host = checkpoints.restore({"x": np.zeros(2)})
+    >>> step, state["x"].tolist(), host["seconds"]
+    (3, [1.0, 1.0], 1.5)
+    """
+
+    def __init__(self, folder, *, keep: int = 3, read_only: bool = False):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers as policies
+
+        self.folder = Path(folder).absolute()
+        self._ocp = ocp
+        self._logger = logging.getLogger("absl")  # Orbax's: its failures are said by us
+        self._level = self._logger.level
+        self._logger.setLevel(logging.CRITICAL + 1)
+        best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            best_fn=_score,
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+        )
+        self._manager = _writing(self.folder, ocp.CheckpointManager, self.folder, options=options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        try:
+            _writing(self.folder, self._manager.close)
+        except UserError:
+            if kind is None:  # else the first failure is the one to hear of
+                raise
+        finally:
+            self._logger.setLevel(self._level)
+
+    def save(self, step: int, state, host: dict, metrics: dict | None = None) -> None:
+        """Starts to write a state; waits only for the save before it.
+
+        Args:
+          step: larger than that of every checkpoint there.
+          state: a tree of host arrays (`parallel.gather`), not to be changed afterwards.
+          host: JSON data to go with it.
+          metrics: `validation_accuracy` and `validation_loss`, where they are known.
+
+        Raises: UserError when this save or the one before it cannot be written; ValueError for a
+        state that is not finite.
+        """
+        arrays = flatten(state)
+        infinite = [path for path, x in arrays.items() if not np.all(np.isfinite(x))]
+        if infinite:
+            raise ValueError(f"not finite at step {step}, not saved: {', '.join(infinite[:3])}")
+        hashes = {path: _hash(x) for path, x in arrays.items()}
+        arrays = {path: x for path, x in arrays.items() if x.size}  # Orbax refuses empty ones
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(arrays),
+            host=self._ocp.args.JsonSave({**host, "hashes": hashes}),
+        )
+        _writing(self.folder, self._manager.save, step, args=args, metrics=metrics)
+
+    def wait(self) -> None:
+        """Waits until the save under way is on disk."""
+        _writing(self.folder, self._manager.wait_until_finished)
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints there, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(
+        self,
+        template,
+        which: str | int = "last",
+        *,
+        say: Callable[[str], None] = print,
+        set_aside: bool = False,
+    ) -> tuple[int, object, dict]:
+        """The step, state and host data of a whole checkpoint.
+
+        Args:
+          template: a tree of arrays or `ShapeDtypeStruct`s of the state's structure.
+          which: `last`, `best` on validation, or a step. Where the last is damaged, the whole one
+            before it is taken, and that is said.
+          set_aside: whether to move damaged ones to `folder/damaged`, so that a run that goes on
+            can write its own in their place.
+
+        Raises: UserError when there is none, none is whole, or a whole one is of another model.
+        """
+        for step in self._candidates(which):
+            try:
+                arrays, host = self._read(step)
+            except Exception as error:  # whatever the damage does to Orbax
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                say(f"checkpoint {step} is damaged ({reason})")
+                if set_aside:
+                    self._set_aside(step)
+                continue
+            return step, unflatten(template, arrays, step), host
+        raise UserError(f"no whole checkpoint is left in {self.folder}")
+
+    def _candidates(self, which):
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"there is no checkpoint in {self.folder}")
+        if which == "last":
+            return steps[::-1]
+        if which == "best":
+            if self._manager.best_step() is None:
+                raise UserError(
+                    f"no checkpoint in {self.folder} is known to be the best: the run had no "
+                    "validation split; take the last, or train with --validation 0.1"
+                )
+            return [self._manager.best_step()]
+        if which not in steps:
+            raise UserError(f"there is no checkpoint {which}; there are {steps}")
+        return [which]
+
+    def _read(self, step):
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardRestore(), host=self._ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=args)
+        arrays, host = restored["state"], restored["host"]
+        hashes = host.pop("hashes")
+        for path, expected in hashes.items():
+            if path in arrays and _hash(arrays[path]) != expected:
+                raise ValueError(f"{path} does not have the hash it was saved with")
+        return arrays, host
+
+    def _set_aside(self, step):
+        target = self.folder.parent / "damaged-checkpoints" / str(step)
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (self.folder / str(step)).rename(target)
+        self._manager.reload()
+
+
+def flatten(state) -> dict[str, np.ndarray]:
+    """The arrays of a tree by their paths, joined with dots."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {_path(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(template, arrays: dict[str, np.ndarray], step: int):
+    """The tree of the template's structure with the given arrays.
+
+    Raises: UserError where paths, shapes or types are others.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
+    wanted = {_path(path): leaf for path, leaf in leaves}
+    arrays = {
+        **{path: np.zeros(x.shape, x.dtype) for path, x in wanted.items() if x.size == 0},
+        **arrays,
+    }
+    missing = sorted(wanted.keys() - arrays.keys())
+    unused = sorted(arrays.keys() - wanted.keys())
+    if missing or unused:
+        raise UserError(
+            f"checkpoint {step} is of another model or optimizer: "
+            f"missing {missing[:3] or 'nothing'}, not used {unused[:3] or 'nothing'}"
+        )
+    for path, leaf in wanted.items():
+        found = arrays[path]
+        if found.shape != leaf.shape or found.dtype != leaf.dtype:
+            raise UserError(
+                f"checkpoint {step} is of another model: {path} should be {leaf.dtype}"
+                f"{list(leaf.shape)}, it is {found.dtype}{list(found.shape)}"
+            )
+    return jax.tree.unflatten(treedef, [arrays[path] for path in wanted])
+
+
+def _path(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _hash(array: np.ndarray) -> str:
+    array = np.ascontiguousarray(array)
+    head = f"{array.dtype}{array.shape}".encode()
+    return hashlib.blake2b(head + array.tobytes(), digest_size=16).hexdigest()
+
+
+def _score(metrics):
+    """What makes a checkpoint the best: accuracy on validation, then the smaller loss."""
+    return metrics["validation_accuracy"], -metrics["validation_loss"]
+
+
+def _writing(folder, function, *args, **kwargs):
+    """Calls a function that writes; its failure in one line."""
+    try:
+        return function(*args, **kwargs)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        for cause in ("No space left on device", "Permission denied", "Read-only file system"):
+            reason = cause if cause in str(error) else reason
+        raise UserError(f"checkpoints cannot be written to {folder}: {reason[:300]}") from error

@@ -1,0 +1,83 @@
+"""What a run writes down: `config.json` once, `metrics.jsonl` line by line."""
+
+import json
+import os
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def open_run(workdir, config: dict) -> None:
+    """Starts a run in a folder, made when it is not there, by writing its `config.json`.
+
+    Raises: UserError when the folder holds another run, or cannot be written.
+    """
+    workdir = Path(workdir)
+    if holds_run(workdir):
+        raise UserError(
+            f"{workdir} holds another run; go on with it (--resume) or take another folder"
+        )
+    write_config(workdir, config)
+
+
+def holds_run(workdir) -> bool:
+    """Whether a run has been started in the folder."""
+    workdir = Path(workdir)
+    return any((workdir / name).exists() for name in ("config.json", "metrics.jsonl"))
+
+
+def write_config(workdir, config: dict) -> None:
+    """Writes `config.json`, whole or not at all."""
+    workdir = Path(workdir)
+    temporary = workdir / "config.json.tmp"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(config, indent=1) + "\n")
+        temporary.replace(workdir / "config.json")
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
+
+
+def read_config(workdir) -> dict:
+    """The config that a run was started with.
+
+    Raises: UserError when the folder holds no run, or a config that is not JSON.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{workdir} holds no run: {path} cannot be read") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not the config of a run: {error}") from error
+
+
+def append(workdir, line: dict) -> None:
+    """Adds one line to `metrics.jsonl`, so that it survives the process from here on."""
+    try:
+        with open(Path(workdir) / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
+
+
+def read_metrics(workdir) -> list[dict]:
+    """The whole lines of `metrics.jsonl`; a torn last line is left out."""
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text(errors="replace").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def rewind(workdir, step: int) -> list[dict]:
+    """Removes the lines after a step and a torn last one; returns those that stay."""
+    lines = [line for line in read_metrics(workdir) if line["step"] <= step]
+    path = Path(workdir) / "metrics.jsonl"
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
+    return lines

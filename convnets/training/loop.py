@@ -1,0 +1,49 @@
+"""The training loop: a generator, so that the body of the `for` is the place for everything else."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from .state import TrainState
+
+
+def train(
+    step: Callable, state: TrainState, batches: Callable[[int], Iterable] | Iterable, *, stop: int
+) -> Iterator[tuple[int, TrainState, dict]]:
+    """Runs steps until the state has seen `stop` batches.
+
+    Args:
+      step: from `parallel.compile`; a plain function is compiled by `jax.jit`.
+      state: where to start. It is copied once, and stays the caller's.
+      batches: a function from a step number to the batches from that step on, as `batches` makes,
+        called with `state.step`; or an iterable of the batches from there on.
+      stop: the number of the step after which to stop.
+
+    Yields: `number, state, metrics` after each step; `number` is `state.step`. Nothing is waited
+    for: metrics are `(sum, count)` pairs still being computed. The state's buffers are given to
+    the next step, so it lives until the next iteration: copy what you keep (`parallel.gather`).
+    Ends early when the batches end.
+
+    >>> step = lambda state, batch: (state.replace(step=state.step + 1), {"loss": (batch, 1)})
+    >>> state = TrainState(jnp.int32(0), None, None, None, None)
+    >>> [(number, int(metrics["loss"][0])) for number, state, metrics in
+    ...  train(step, state, [10, 20, 30], stop=2)]
+    [(1, 10), (2, 20)]
+    """
+    number = int(state.step)
+    if hasattr(step, "place_state"):
+        state = step.place_state(state)
+    else:
+        step = jax.jit(step, donate_argnums=0)
+        state = jax.tree.map(jnp.copy, state)
+    iterator = iter(batches(number) if callable(batches) else batches)
+    with contextlib.ExitStack() as stack:
+        if hasattr(iterator, "close"):  # ends the threads behind it when this generator ends
+            stack.callback(iterator.close)
+        for batch in itertools.islice(iterator, max(0, stop - number)):
+            state, metrics = step(state, batch)
+            number += 1
+            yield number, state, metrics

@@ -1,0 +1,96 @@
+"""Learning rates by step: pure functions, and a scale that falls when validation stalls."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+from optax import contrib
+
+from ..errors import UserError, unknown
+
+SCHEDULES = ("constant", "cosine", "step", "plateau")
+
+
+def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> float:
+    """The learning rate for a batch, proportional to its size.
+
+    Reference: Goyal et al. 2017, section 2.1.
+
+    >>> linear_scaling(0.1, 8192)
+    3.2
+    """
+    return learning_rate * batch_size / base
+
+
+def create_schedule(
+    name: str, learning_rate: float, steps: int, *, warmup: int = 0
+) -> Callable[[int], float]:
+    """The learning rate as a function of the step, `0 <= step < steps`.
+
+    Args:
+      name: `constant`; `cosine`, to zero at `steps`; `step`, divided by 10 after half and again
+        after three quarters of the steps; `plateau`, constant here (`reduce_on_plateau` does the
+        rest).
+      learning_rate: the largest value.
+      steps: the length of the whole run.
+      warmup: steps of a linear rise from `learning_rate / warmup`, before the rest.
+
+    Raises: UserError for an unknown name or a warm-up as long as the run.
+
+    Reference: cosine, Loshchilov and Hutter 2017, equation 5; step, He et al. 2015, section 4.2;
+    warm-up, Goyal et al. 2017, section 2.2.
+
+    >>> rate = create_schedule("cosine", 0.4, 104, warmup=4)
+    >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
+    [0.1, 0.4, 0.4, 0.2, 0.0]
+    """
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    if not 0 <= warmup < max(steps, 1):
+        raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    rest = steps - warmup
+    if name == "cosine":
+        schedule = optax.cosine_decay_schedule(learning_rate, rest)
+    elif name == "step":
+        drops = {steps // 2 - warmup: 0.1, steps * 3 // 4 - warmup: 0.1}
+        schedule = optax.piecewise_constant_schedule(learning_rate, drops)
+    else:
+        schedule = optax.constant_schedule(learning_rate)
+    if not warmup:
+        return schedule
+    rise = optax.linear_schedule(learning_rate / warmup, learning_rate, max(warmup - 1, 1))
+    return optax.join_schedules([rise, schedule], [warmup])
+
+
+def reduce_on_plateau(
+    *, factor: float = 0.1, patience: int = 5
+) -> tuple[optax.GradientTransformation, Callable]:
+    """Updates scaled by a factor that falls when an observed value stops improving.
+
+    Returns: a transformation to chain last, which multiplies the updates by its scale, and
+    `observe(opt_state, value) -> opt_state`, to be called with the validation loss after each
+    evaluation: after `patience` values without a new minimum the scale is multiplied by `factor`.
+    The scale and what it has seen are in the optimizer's state, so they are saved with it.
+
+    >>> plateau, observe = reduce_on_plateau(factor=0.5, patience=1)
+    >>> state = plateau.init({})
+    >>> for loss in (1.0, 2.0):
+    ...     state = observe(state, loss)
+    >>> float(plateau.update(1.0, state)[0])
+    0.5
+    """
+    plateau = contrib.reduce_on_plateau(factor=factor, patience=patience)
+
+    def is_plateau(node):
+        return isinstance(node, contrib.ReduceLROnPlateauState)
+
+    def scale(updates, state, params=None):
+        return jax.tree.map(lambda u: u * state.scale, updates), state
+
+    def observe(opt_state, value):
+        def see(node):
+            return plateau.update((), node, value=value)[1] if is_plateau(node) else node
+
+        return jax.tree.map(see, opt_state, is_leaf=is_plateau)
+
+    return optax.GradientTransformation(plateau.init, scale), observe

@@ -1,0 +1,111 @@
+"""One training step: the gradient of a loss function, and the update that follows it.
+
+A loss function is `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`;
+`loss` is a `weighted_mean`, metrics are `(sum, count)` pairs of the local part of the batch. With
+`key=None` it evaluates: nothing is random and batch norm uses its running statistics.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..ops import collective
+from .state import TrainState
+
+
+def gradient(loss_fn):
+    """`(state, batch) -> grads, batch_stats, metrics`, reduced over the data axis where bound.
+
+    Every device differentiates with respect to its own copy of the parameters, and the mean over
+    devices is the gradient of the loss over the whole batch; metrics are summed.
+    """
+
+    def gradient_fn(state: TrainState, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        params = collective.varying_over_data(state.params)
+        (_, (batch_stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, state.batch_stats, batch, key
+        )
+        return (
+            collective.mean_over_data(grads),
+            batch_stats,
+            collective.sum_over_data(metrics),
+        )
+
+    return gradient_fn
+
+
+def update(
+    state: TrainState,
+    grads,
+    batch_stats,
+    optimizer: optax.GradientTransformation,
+    *,
+    value=None,
+    ema: float | None = None,
+) -> TrainState:
+    """The state after one step.
+
+    Args:
+      grads: the gradient of the loss, a tree like `state.params`.
+      batch_stats: the new batch statistics.
+      value: the loss, for optimizers that want it.
+      ema: decay of the moving averages a step, where the state keeps them. Early on it is
+        `(1 + step) / (10 + step)` if that is less, so that the start is soon forgotten.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
+    params = optax.apply_updates(state.params, updates)
+    average = state.ema
+    if ema is not None:
+        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        new = {"params": params, "batch_stats": batch_stats}
+        average = jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, state.ema, new)
+    return state.replace(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        ema=average,
+    )
+
+
+def make_step(loss_fn, optimizer: optax.GradientTransformation, *, ema: float | None = None):
+    """`step(state, batch) -> (state, metrics)`: gradient, optimizer, new statistics.
+
+    Pure and not compiled: give it to `parallel.compile`, or to `jax.jit`. With `ema` the state
+    must keep moving averages (`TrainState.create(..., ema=True)`).
+
+    >>> def loss_fn(params, batch_stats, batch, key):
+    ...     loss = jnp.sum(jnp.square(params["w"] - batch["x"]))
+    ...     return loss, (batch_stats, {"loss": (loss, 1)})
+    >>> optimizer = optax.sgd(0.25)
+    >>> state = TrainState.create({"params": {"w": jnp.ones(1)}}, optimizer, jax.random.key(0))
+    >>> state, metrics = make_step(loss_fn, optimizer)(state, {"x": jnp.zeros(1)})
+    >>> float(state.params["w"][0]), float(metrics["loss"][0])
+    (0.5, 1.0)
+    """
+    gradient_fn = gradient(loss_fn)
+
+    def step(state: TrainState, batch):
+        grads, batch_stats, metrics = gradient_fn(state, batch)
+        total, count = metrics["loss"]
+        state = update(state, grads, batch_stats, optimizer, value=total / count, ema=ema)
+        return state, metrics
+
+    return step
+
+
+def make_eval_step(loss_fn):
+    """`eval_step(state, batch) -> metrics`, summed over the data axis where bound.
+
+    Evaluates the moving averages where the state keeps them. A `mask` in the batch, `[B]`, is
+    false for padding.
+    """
+
+    def eval_step(state: TrainState, batch):
+        variables = state.variables()
+        _, (_, metrics) = loss_fn(variables["params"], variables["batch_stats"], batch, None)
+        return collective.sum_over_data(metrics)
+
+    return eval_step

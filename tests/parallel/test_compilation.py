@@ -1,0 +1,171 @@
+"""The same step on one device, under jit over a mesh, shard_map and pmap gives the same numbers."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import convnets
+from convnets.layers import BatchNorm
+from convnets.models.cifar_resnet import BLOCKS, keep
+from convnets.models.classifier import Classifier
+from convnets.models.resnet import ConvBeforeNorm, ResNet
+from convnets.ops import image
+from convnets.parallel import compile as compile_step
+from convnets.parallel import create_mesh, gather
+from convnets.training import gradient, update
+
+STEPS, BATCH = 5, 24
+STRATEGIES = ["jit", "shard_map", "pmap"]
+
+
+def small_resnet(group_size):
+    """A residual net with batch norm, over the whole batch or groups, and dropout."""
+    backbone = ResNet(
+        stage_sizes=(1, 1),
+        features=8,
+        block=BLOCKS["cifar_resnet{}"],
+        stem=partial(ConvBeforeNorm, kernel_size=3),
+        stem_pool=keep,
+        norm=partial(BatchNorm, group_size=group_size),
+    )
+    return Classifier(backbone, 10, dropout=0.4)
+
+
+def make_batches(weighted):
+    rng = np.random.default_rng(0)
+    batches = []
+    for _ in range(STEPS):
+        batch = {
+            "image": rng.integers(0, 256, (BATCH, 12, 12, 3), np.uint8),
+            "label": rng.integers(0, 10, BATCH).astype(np.int32),
+        }
+        if weighted:
+            batch["weight"] = rng.uniform(0, 5, BATCH).astype(np.float32)
+            batch["weight"][: BATCH // 8] = 0  # the first of eight devices has no say at all
+        batches.append(batch)
+    return batches
+
+
+def with_gradients(loss_fn, optimizer):
+    """A training step that returns its gradients beside its metrics."""
+    gradient_fn = gradient(loss_fn)
+
+    def step(state, batch):
+        grads, batch_stats, metrics = gradient_fn(state, batch)
+        return update(state, grads, batch_stats, optimizer, ema=0.9), (grads, metrics)
+
+    return step
+
+
+def run(strategy, devices, group_size, weighted):
+    model = small_resnet(group_size)
+    loss_fn = convnets.classification_loss(
+        model,
+        normalization=convnets.Normalization((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)),
+        augment=image.compose(image.AUGMENTATIONS["flip"], partial(image.translate, max_shift=2)),
+        label_smoothing=0.1,
+    )
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)
+    state = convnets.TrainState.create(variables, optimizer, jax.random.key(1), ema=True)
+    step = compile_step(with_gradients(loss_fn, optimizer), strategy, devices=devices)
+    record = []
+    for batch in make_batches(weighted):
+        state, out = step(state, batch)
+        record.append(jax.device_get(out))
+    assert state.step.sharding.device_set == set(jax.devices()[:devices])
+    return gather(state), record
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """The run on one device, computed once for each kind of statistics and weights."""
+    cache = {}
+
+    def get(*case):
+        if case not in cache:
+            cache[case] = run("jit", 1, *case)
+        return cache[case]
+
+    return get
+
+
+def assert_close(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected)):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("group_size", [None, 3, 6])  # six examples are the shares of two devices
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_eight_devices_equal_one(one_device, strategy, group_size):
+    assert_close(run(strategy, 8, group_size, True), one_device(group_size, True))
+
+
+def test_unweighted_on_three_devices(one_device):
+    assert_close(run("shard_map", 3, None, False), one_device(None, False))
+
+
+def test_groups_and_weights_change_the_numbers(one_device):
+    """Else the comparisons above would not see them."""
+    whole = one_device(None, True)[0].params["head"]["kernel"]
+    for other in (one_device(3, True), one_device(6, True), one_device(None, False)):
+        assert np.abs(whole - other[0].params["head"]["kernel"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_gradients_do_not_depend_on_check_vma(one_device, check_vma):
+    _, expected = one_device(None, True)
+    model = small_resnet(None)
+    loss_fn = convnets.classification_loss(model)
+    optimizer = optax.sgd(0.05)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)
+    state = convnets.TrainState.create(variables, optimizer, jax.random.key(1))
+    batch = make_batches(True)[0]
+    alone, _, _ = jax.jit(gradient(loss_fn))(state, batch)
+    replicated = jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(
+        gradient(loss_fn),
+        mesh=create_mesh(8),
+        in_specs=(replicated, jax.sharding.PartitionSpec("data")),
+        out_specs=replicated,
+        check_vma=check_vma,
+    )
+    assert_close(jax.jit(mapped)(state, batch)[0], alone)
+
+
+def test_caller_keeps_the_state_and_a_placed_one_is_donated():
+    step = compile_step(lambda state, batch: ({"w": state["w"] + 1}, batch.sum()), devices=1)
+    state = {"w": jnp.zeros(4)}
+    placed, _ = step(state, np.ones(2, np.float32))
+    assert state["w"].tolist() == [0, 0, 0, 0]
+    after, _ = step(placed, np.ones(2, np.float32))
+    assert placed["w"].is_deleted()
+    assert after["w"].tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(strategy):
+    step = compile_step(lambda state, batch: state, strategy, devices=8)
+    with pytest.raises(convnets.UserError, match="100 examples does not divide over 8 .* 96 or 104"):
+        step(jnp.zeros(()), np.zeros((100, 1)))
+
+
+def test_unknown_strategy_and_too_many_devices():
+    with pytest.raises(convnets.UserError, match="did you mean 'shard_map'"):
+        compile_step(lambda state, batch: state, "shardmap")
+    with pytest.raises(convnets.UserError, match="99 devices were asked for; there are 8"):
+        compile_step(lambda state, batch: state, devices=99)
+
+
+def test_unequal_results_of_the_devices_are_refused_under_shard_map():
+    step = compile_step(lambda state, batch: batch.sum(), "shard_map", devices=8)
+    with pytest.raises(ValueError, match="replicat|vma|varying|out_specs"):
+        step(jnp.zeros(()), np.zeros(8, np.float32))
