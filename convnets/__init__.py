@@ -33,6 +33,7 @@ _HOMES = {
     "tasks": ["classification_loss"],
     "summary": ["format_summary", "summarize"],
     "fitting": ["fit", "predict"],
+    "runs": ["evaluate_run", "load_run"],
 }
 _ROOMS = ["data", "layers", "losses", "metrics", "models", "ops", "parallel", "tasks", "training"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

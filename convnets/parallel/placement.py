@@ -47,15 +47,19 @@ def split(batch, mesh: Mesh):
     Raises: UserError when the devices do not divide it.
     """
     for leaf in jax.tree.leaves(batch):
-        size, devices = leaf.shape[0], mesh.size
-        if size % devices:
-            below = size - size % devices
-            sizes = f"{below} or {below + devices}" if below else f"{devices}"
-            raise UserError(
-                f"a batch of {size} examples does not divide over {devices} devices; "
-                f"take {sizes} examples, or fewer devices"
-            )
+        require_divisible(leaf.shape[0], mesh.size)
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+
+def require_divisible(size: int, devices: int) -> None:
+    """Refuses a batch that the devices do not divide, with the sizes that they do."""
+    if size % devices:
+        below = size - size % devices
+        sizes = f"{below} or {below + devices}" if below else f"{devices}"
+        raise UserError(
+            f"a batch of {size} examples does not divide over {devices} devices; "
+            f"take {sizes} examples, or fewer devices"
+        )
 
 
 def gather(state):

@@ -45,11 +45,11 @@ class Checkpoints:
         self._logger = logging.getLogger("absl")  # Orbax's: its failures are said by us
         self._level = self._logger.level
         self._logger.setLevel(logging.CRITICAL + 1)
-        best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
-            best_fn=_score,
+            best_fn=score,
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
         )
         self._manager = _writing(self.folder, ocp.CheckpointManager, self.folder, options=options)
@@ -75,13 +75,13 @@ class Checkpoints:
           host: JSON data to go with it.
           metrics: `validation_accuracy` and `validation_loss`, where they are known.
 
-        Raises: UserError when this save or the one before it cannot be written; ValueError for a
-        state that is not finite.
+        Raises: UserError for a state that is not finite, and when this save or the one before it
+        cannot be written.
         """
         arrays = flatten(state)
         infinite = [path for path, x in arrays.items() if not np.all(np.isfinite(x))]
         if infinite:
-            raise ValueError(f"not finite at step {step}, not saved: {', '.join(infinite[:3])}")
+            raise UserError(f"not finite at step {step}, not saved: {', '.join(infinite[:3])}")
         hashes = {path: _hash(x) for path, x in arrays.items()}
         arrays = {path: x for path, x in arrays.items() if x.size}  # Orbax refuses empty ones
         args = self._ocp.args.Composite(
@@ -105,6 +105,7 @@ class Checkpoints:
         *,
         say: Callable[[str], None] = print,
         set_aside: bool = False,
+        partial: bool = False,
     ) -> tuple[int, object, dict]:
         """The step, state and host data of a whole checkpoint.
 
@@ -114,6 +115,7 @@ class Checkpoints:
             before it is taken, and that is said.
           set_aside: whether to move damaged ones to `folder/damaged`, so that a run that goes on
             can write its own in their place.
+          partial: whether the checkpoint may hold more than the template asks for.
 
         Raises: UserError when there is none, none is whole, or a whole one is of another model.
         """
@@ -126,7 +128,7 @@ class Checkpoints:
                 if set_aside:
                     self._set_aside(step)
                 continue
-            return step, unflatten(template, arrays, step), host
+            return step, unflatten(template, arrays, step, partial=partial), host
         raise UserError(f"no whole checkpoint is left in {self.folder}")
 
     def _candidates(self, which):
@@ -172,7 +174,7 @@ def flatten(state) -> dict[str, np.ndarray]:
     return {_path(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def unflatten(template, arrays: dict[str, np.ndarray], step: int):
+def unflatten(template, arrays: dict[str, np.ndarray], step: int, *, partial: bool = False):
     """The tree of the template's structure with the given arrays.
 
     Raises: UserError where paths, shapes or types are others.
@@ -184,7 +186,7 @@ def unflatten(template, arrays: dict[str, np.ndarray], step: int):
         **arrays,
     }
     missing = sorted(wanted.keys() - arrays.keys())
-    unused = sorted(arrays.keys() - wanted.keys())
+    unused = [] if partial else sorted(arrays.keys() - wanted.keys())
     if missing or unused:
         raise UserError(
             f"checkpoint {step} is of another model or optimizer: "
@@ -210,7 +212,7 @@ def _hash(array: np.ndarray) -> str:
     return hashlib.blake2b(head + array.tobytes(), digest_size=16).hexdigest()
 
 
-def _score(metrics):
+def score(metrics: dict) -> tuple[float, float]:
     """What makes a checkpoint the best: accuracy on validation, then the smaller loss."""
     return metrics["validation_accuracy"], -metrics["validation_loss"]
 

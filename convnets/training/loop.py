@@ -19,7 +19,8 @@ def train(
       step: from `parallel.compile`; a plain function is compiled by `jax.jit`.
       state: where to start. It is copied once, and stays the caller's.
       batches: a function from a step number to the batches from that step on, as `batches` makes,
-        called with `state.step`; or an iterable of the batches from there on.
+        called with `state.step`, and closed at the end; or an iterable of the batches from there
+        on, of which no more are taken than there are steps to run.
       stop: the number of the step after which to stop.
 
     Yields: `number, state, metrics` after each step; `number` is `state.step`. Nothing is waited
@@ -39,11 +40,12 @@ def train(
     else:
         step = jax.jit(step, donate_argnums=0)
         state = jax.tree.map(jnp.copy, state)
-    iterator = iter(batches(number) if callable(batches) else batches)
     with contextlib.ExitStack() as stack:
-        if hasattr(iterator, "close"):  # ends the threads behind it when this generator ends
-            stack.callback(iterator.close)
-        for batch in itertools.islice(iterator, max(0, stop - number)):
+        if callable(batches):
+            batches = batches(number)
+            if hasattr(batches, "close"):  # ends the threads behind it when this generator ends
+                stack.callback(batches.close)
+        for batch in itertools.islice(batches, max(0, stop - number)):
             state, metrics = step(state, batch)
             number += 1
             yield number, state, metrics

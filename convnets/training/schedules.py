@@ -81,16 +81,27 @@ def reduce_on_plateau(
     """
     plateau = contrib.reduce_on_plateau(factor=factor, patience=patience)
 
-    def is_plateau(node):
-        return isinstance(node, contrib.ReduceLROnPlateauState)
-
     def scale(updates, state, params=None):
         return jax.tree.map(lambda u: u * state.scale, updates), state
 
     def observe(opt_state, value):
         def see(node):
-            return plateau.update((), node, value=value)[1] if is_plateau(node) else node
+            return plateau.update((), node, value=value)[1] if _is_plateau(node) else node
 
-        return jax.tree.map(see, opt_state, is_leaf=is_plateau)
+        return jax.tree.map(see, opt_state, is_leaf=_is_plateau)
 
     return optax.GradientTransformation(plateau.init, scale), observe
+
+
+def plateau_scale(opt_state) -> float:
+    """The factor that `reduce_on_plateau` has come down to, 1 where the optimizer has none.
+
+    >>> plateau_scale(optax.sgd(0.1).init({}))
+    1.0
+    """
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_plateau)
+    return next((float(node.scale) for node in nodes if _is_plateau(node)), 1.0)
+
+
+def _is_plateau(node):
+    return isinstance(node, contrib.ReduceLROnPlateauState)

@@ -1,0 +1,242 @@
+"""The command `convnets`: the only place that reads strings from a shell."""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import sys
+from typing import Annotated
+
+import tyro
+from tyro import conf
+
+from .errors import UserError
+from .training import journal
+from .training.options import TrainingOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand(TrainingOptions):
+    """Settings of a run.
+
+    With --workdir the run is written down there and can be evaluated, used to predict, and resumed:
+    `convnets train --resume --workdir DIR` needs nothing else. Ctrl-C and SIGTERM save a checkpoint
+    and end with exit code 130 and 143.
+    """
+
+    model: str = "lenet5"
+    """Name of a model; `convnets models` lists them."""
+    data: str = "digits"
+    """digits, folder:PATH, npz:PATH, idx:PATH, or the name of a TensorFlow Datasets set."""
+    validation: float = 0.0
+    """Share of the training split set apart for validation."""
+    data_dir: str | None = None
+    """Where TensorFlow Datasets' sets are. Default: TFDS_DATA_DIR, else TFDS's own."""
+    image_size: int | None = None
+    """Side that images are brought to. Default: their own, where all have one."""
+
+
+IDENTITY = ("model", "data", "validation", "data_dir", "image_size")
+
+
+def train(command: TrainCommand) -> int:
+    """Train a model."""
+    from . import data, fitting, models
+
+    dataset = data.load_dataset(
+        command.data,
+        data_dir=command.data_dir,
+        validation=command.validation,
+        seed=command.seed,
+        image_size=command.image_size,
+    )
+    for note in dataset.notes:
+        print(note)
+    model = models.create_model(command.model, num_classes=dataset.num_classes)
+    settings = dataclasses.asdict(command)
+    identity = {name: settings.pop(name) for name in IDENTITY}
+    result = fitting.fit(model, dataset, identity=identity, **settings)
+    return 0 if result.signal is None else 128 + result.signal
+
+
+def evaluate(
+    workdir: str,
+    checkpoint: str = "last",
+    data: str | None = None,
+    data_dir: str | None = None,
+    batch_size: int = 256,
+) -> int:
+    """Evaluate a run's checkpoint on every test example, once.
+
+    Args:
+      workdir: Folder of the run.
+      checkpoint: last, best (on validation), or a step.
+      data: Another data set than the run's own, of as many classes.
+      data_dir: Where TensorFlow Datasets' sets are.
+      batch_size: Examples computed at a time.
+    """
+    from . import runs
+    from .data import load_dataset
+
+    if batch_size < 1:
+        raise UserError(f"the batch size is at least 1, not {batch_size}")
+    run = runs.load_run(workdir, _checkpoint(checkpoint))
+    height, width, _ = run.config["dataset"]["image_shape"]
+    dataset = load_dataset(
+        data or run.config["data"],
+        data_dir=data_dir or run.config["data_dir"],
+        validation=run.config["validation"] if data is None else 0.0,
+        seed=run.config["seed"],
+        image_size=(height, width),
+    )
+    print(json.dumps(runs.evaluate_run(run, dataset, batch_size=batch_size)))
+    return 0
+
+
+def predict(
+    images: conf.Positional[tuple[str, ...]], workdir: str, checkpoint: str = "last"
+) -> int:
+    """Predict the classes of image files: a JSON line each, the five best names and probabilities.
+
+    Args:
+      images: Image files.
+      workdir: Folder of the run.
+      checkpoint: last, best (on validation), or a step.
+    """
+    import numpy as np
+
+    from . import fitting, runs
+    from .data import read_image
+
+    if not images:
+        raise UserError("name at least one image file")
+    run = runs.load_run(workdir, _checkpoint(checkpoint))
+    dataset = run.config["dataset"]
+    names = dataset["class_names"]
+    for paths in itertools.batched(images, 256) if sys.version_info >= (3, 12) else [images]:
+        batch = np.stack([read_image(path, tuple(dataset["image_shape"])) for path in paths])
+        for path, row in zip(paths, fitting.predict(run.model, run.state, batch)):
+            best = np.argsort(-row, kind="stable")[:5]
+            line = {
+                "path": path,
+                "names": [names[index] for index in best],
+                "probabilities": [float(row[index]) for index in best],
+            }
+            print(json.dumps(line))
+    return 0
+
+
+def models(pattern: conf.Positional[str] = "*") -> int:
+    """List the models whose names match a pattern.
+
+    Args:
+      pattern: A shell pattern, such as resnet*.
+    """
+    from .models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise UserError(f"no model's name matches {pattern!r}; `convnets models` lists all")
+    print("\n".join(names))
+    return 0
+
+
+def summary(name: conf.Positional[str], image: str | None = None, num_classes: int | None = None):
+    """Show a model's layers, their shapes, parameters and multiply-adds, without running it.
+
+    Args:
+      name: Name of a model.
+      image: Shape of an image, as 224x224x3. Default: the one that the model was made for.
+      num_classes: Outputs. Default: those that the model was made for.
+    """
+    from .models import create_model, default_image_shape
+    from .summary import format_summary, summarize
+
+    model = create_model(name, num_classes=num_classes)
+    shape = default_image_shape(name) if image is None else _image_shape(image)
+    print(format_summary(summarize(model, shape)))
+    return 0
+
+
+def prepare(
+    name: conf.Positional[str],
+    source: Annotated[str | None, conf.arg(name="from")] = None,
+    data_dir: str | None = None,
+) -> int:
+    """Prepare a TensorFlow Datasets set, as array_record; the common ones without TensorFlow.
+
+    Args:
+      name: mnist, fashion_mnist, kmnist, cifar10, cifar100, or any other set of TFDS.
+      source: Folder with the set's archives, where they are there already.
+      data_dir: Where to prepare it. Default: TFDS_DATA_DIR, else TFDS's own.
+    """
+    from .data import prepare_dataset
+
+    print(prepare_dataset(name, source_dir=source, data_dir=data_dir))
+    return 0
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 2 for what a user can mend, said in one message."""
+    args = sys.argv[1:] if args is None else args
+    try:
+        return _commands(_train_defaults(args)).cli(
+            prog="convnets",
+            args=args,
+            description="Convolutional networks for JAX.",
+            config=(conf.FlagCreatePairsOff, conf.OmitArgPrefixes),
+        )
+    except UserError as error:
+        print(f"convnets: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("convnets: interrupted; nothing more was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _commands(defaults: TrainCommand):
+    app, data = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+
+    @app.command(name="train")
+    def _train(command: TrainCommand = defaults) -> int:
+        """Train a model; with no option, LeNet-5 on the embedded digits, in seconds."""
+        return train(command)
+
+    for command in (evaluate, predict, models, summary):
+        app.command(command)
+    data.command(prepare)
+    app.command(data, name="data")
+    return app
+
+
+def _train_defaults(args) -> TrainCommand:
+    """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workdir")
+    parser.add_argument("--resume", action="store_true")
+    known, _ = parser.parse_known_args(args)
+    if args[:1] != ["train"] or not (known.resume and known.workdir):
+        return TrainCommand()
+    saved = journal.read_config(known.workdir)
+    fields = {field.name for field in dataclasses.fields(TrainCommand)}
+    settings = {name: value for name, value in saved.items() if name in fields}
+    return TrainCommand(**settings | {"augment": tuple(saved["augment"])})
+
+
+def _checkpoint(text: str) -> str | int:
+    if text in ("last", "best"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise UserError(f"a checkpoint is last, best or a step, not {text!r}")
+
+
+def _image_shape(text: str) -> tuple[int, int, int]:
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise UserError(f"an image's shape is HEIGHTxWIDTHxCHANNELS, as 224x224x3, not {text!r}")
+    return tuple(map(int, sides))

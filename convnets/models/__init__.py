@@ -1,0 +1,34 @@
+"""Networks: backbones from images to named endpoints, a head for them, and both by name."""
+
+from .cifar_resnet import subsample_and_pad
+from .classifier import Classifier, flatten
+from .features import Feature, describe_endpoints
+from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
+from .perceptron import MLP, DenseLayers, Pixels
+from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
+from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
+
+__all__ = [
+    "MLP",
+    "BasicBlock",
+    "Bottleneck",
+    "ClassicLeNet",
+    "Classifier",
+    "DenseLayers",
+    "Feature",
+    "LeNet5",
+    "PartialConv",
+    "Pixels",
+    "PlainBlock",
+    "ResNet",
+    "Subsampling",
+    "create_backbone",
+    "create_model",
+    "default_image_shape",
+    "describe_endpoints",
+    "feature_info",
+    "flatten",
+    "list_models",
+    "projection",
+    "subsample_and_pad",
+]

@@ -1,0 +1,79 @@
+"""The one head: from a backbone's last endpoint to logits."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from ..layers import Dense, Dropout
+from ..ops import global_average_pool
+
+
+def flatten(x):
+    """All values of an example in one row: `[B, …] -> [B, N]`."""
+    return x.reshape(x.shape[0], -1)
+
+
+class Classifier(nn.Module):
+    """A backbone and its head: pool, hidden layers, dropout, one dense layer.
+
+    Attributes:
+      backbone: a module called `(images, *, train)` that returns a dict of endpoints, in order.
+      num_classes: outputs of the dense layer named `head`; 0 for no such layer.
+      hidden: makes the module between pool and head, called `(x, *, train)` on `[B, C]`; None for
+        nothing.
+      pool: `[B, H, W, C] -> [B, C']`, applied to the last endpoint if it is an image.
+      dropout: rate before the dense layer.
+      dtype: what everything before the dense layer is computed in; the logits are float32, or
+        float64 if that is asked for.
+
+    >>> from convnets.models.lenet import LeNet5
+    >>> model = Classifier(LeNet5(), num_classes=10)
+    >>> logits, _ = model.init_with_output(
+    ...     jax.random.key(0), jnp.ones((2, 28, 28, 1)), train=False)
+    >>> logits.shape
+    (2, 10)
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    hidden: Callable[..., nn.Module] | None = None
+    pool: Callable = global_average_pool
+    dropout: float = 0.0
+    dtype: DTypeLike = jnp.float32
+
+    def __call__(self, images, *, train: bool):
+        """Logits `[B, num_classes]` of float images `[B, H, W, C]`; without a head the pre-logits.
+
+        Raises: TypeError for integer images, ValueError for another rank, UserError for images
+          too small for the backbone.
+        """
+        endpoints = self.endpoints(images, train=train)
+        return endpoints["logits" if self.num_classes else "pre_logits"]
+
+    @nn.compact
+    def endpoints(self, images, *, train: bool) -> dict:
+        """The backbone's endpoints, then `pre_logits` and, with a head, `logits`.
+
+        Reached by `model.apply(variables, images, train=False, method="endpoints")`.
+        """
+        if images.ndim != 4:
+            raise ValueError(f"expected images [B, H, W, C], came shape {images.shape}")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise TypeError(
+                f"expected float images, came {images.dtype}; convnets.prepare makes them of bytes"
+            )
+        endpoints = dict(self.backbone(images.astype(self.dtype), train=train))
+        x = list(endpoints.values())[-1]
+        if x.ndim == 4:
+            x = self.pool(x)
+        if self.hidden is not None:
+            x = self.hidden(name="hidden")(x, train=train)
+        endpoints["pre_logits"] = x
+        if self.num_classes:
+            if self.dropout:
+                x = Dropout(self.dropout, name="dropout")(x, train=train)
+            x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+            endpoints["logits"] = Dense(self.num_classes, name="head")(x)
+        return endpoints

@@ -1,0 +1,53 @@
+"""What the name of a model stands for, and which options it leaves open."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from ..errors import UserError
+from .classifier import Classifier
+
+
+class Entry(NamedTuple):
+    """One model.
+
+    Attributes:
+      backbone: a module class, or a `functools.partial` that binds by keyword what the name means.
+      image_shape: `(H, W, C)` of the images that it was made for.
+      num_classes: classes of the data that it was made for.
+      classifier: `Classifier`, or a partial of it.
+
+    A field that a partial binds is part of the name; every other field is an option.
+    """
+
+    backbone: Callable[..., nn.Module]
+    image_shape: tuple[int, int, int] = (224, 224, 3)
+    num_classes: int = 1000
+    classifier: Callable[..., Classifier] = Classifier
+
+
+def open_fields(factory: Callable[..., nn.Module]) -> set[str]:
+    """The options of a module class, or of a partial of one: its fields, less the bound ones."""
+    bound = set()
+    while isinstance(factory, partial):
+        bound |= set(factory.keywords)
+        factory = factory.func
+    fields = {field.name for field in dataclasses.fields(factory) if field.init}
+    return fields - bound - {"parent", "name", "backbone", "num_classes"}
+
+
+def require_options(name: str, options: Mapping[str, Any], known: set[str]):
+    """Refuse options that the model does not have.
+
+    Raises: UserError with the nearest one and all there are.
+    """
+    for option in options:
+        if option not in known:
+            nearest = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            there_are = ", ".join(sorted(known)) or "none"
+            raise UserError(f"{name} has no option {option!r}; {hint}it takes: {there_are}")

@@ -1,0 +1,152 @@
+"""Residual networks for ImageNet, and the plain ones that they are compared with.
+
+Reference: He, Zhang, Ren, Sun 2015, "Deep residual learning for image recognition".
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+
+from ..layers import BatchNorm, Conv, he_normal, relu, zeros
+from ..layers.initializers import Initializer
+from ..ops import max_pool
+from .entry import Entry
+
+ConvBeforeNorm = partial(Conv, use_bias=False, kernel_init=he_normal("fan_out"))
+
+
+def projection(x, features: int, stride: int, *, conv, norm, train: bool):
+    """A shortcut to other shapes by a 1x1 convolution: option B of section 4.1."""
+    x = conv(features, 1, stride, name="conv_shortcut")(x)
+    return norm(name="bn_shortcut")(x, train=train)
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions in a row: a `BasicBlock` without its shortcut."""
+
+    features: int
+    stride: int = 1
+    conv: Callable[..., nn.Module] = ConvBeforeNorm
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
+        x = self.conv(self.features, 3, self.stride, name="conv1")(x)
+        x = relu(self.norm(name="bn1")(x, train=train))
+        x = self.conv(self.features, 3, name="conv2")(x)
+        return relu(self.norm(name="bn2")(x, train=train))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, added to a shortcut.
+
+    Attributes:
+      shortcut: `f(x, features, stride, *, conv, norm, train)`, used where the shape changes.
+      last_scale_init: of the last batch norm; with zeros every block starts as its shortcut
+        (Goyal et al. 2017, section 5.1), as the paper itself did not.
+
+    Reference: He et al. 2015, figure 5, left.
+    """
+
+    features: int
+    stride: int = 1
+    conv: Callable[..., nn.Module] = ConvBeforeNorm
+    norm: Callable[..., nn.Module] = BatchNorm
+    shortcut: Callable = projection
+    last_scale_init: Initializer = zeros
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
+        y = self.conv(self.features, 3, self.stride, name="conv1")(x)
+        y = relu(self.norm(name="bn1")(y, train=train))
+        y = self.conv(self.features, 3, name="conv2")(y)
+        y = self.norm(name="bn2", scale_init=self.last_scale_init)(y, train=train)
+        if x.shape != y.shape:
+            x = self.shortcut(
+                x, self.features, self.stride, conv=self.conv, norm=self.norm, train=train
+            )
+        return relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3, 1x1 expand, added to a shortcut.
+
+    Reference: He et al. 2015, figure 5, right. Differs: the stride sits on the 3x3, as in
+    torchvision, and the last scale starts at zero (Goyal et al. 2017, section 5.1).
+    """
+
+    features: int
+    stride: int = 1
+    conv: Callable[..., nn.Module] = ConvBeforeNorm
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, 4*features]
+        y = self.conv(self.features, 1, name="conv1")(x)
+        y = relu(self.norm(name="bn1")(y, train=train))
+        y = self.conv(self.features, 3, self.stride, name="conv2")(y)
+        y = relu(self.norm(name="bn2")(y, train=train))
+        y = self.conv(4 * self.features, 1, name="conv3")(y)
+        y = self.norm(name="bn3", scale_init=zeros)(y, train=train)
+        if x.shape != y.shape:
+            x = projection(
+                x, 4 * self.features, self.stride, conv=self.conv, norm=self.norm, train=train
+            )
+        return relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A stem, then stages of blocks; from stage to stage the width doubles and the side halves.
+
+    Attributes:
+      stage_sizes: blocks in each stage.
+      block: makes a block, called `(features, stride, conv=…, norm=…, name=…)`.
+      features: channels of the stem and width of the first stage.
+      stem: makes the first convolution, called `(features, name=…)`.
+      stem_pool: `[B, H, W, C] -> [B, H', W', C]` between stem and first stage.
+      conv, norm: make every other convolution, and every normalization.
+
+    Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …; for ImageNet their strides are
+    2, 4, 8, 16, 32.
+
+    Reference: He et al. 2015, table 1. Convolutions start at He's variance `2 / fan_out`, as in
+    torchvision; the paper counts fan in.
+    """
+
+    stage_sizes: tuple[int, ...]
+    block: Callable[..., nn.Module]
+    features: int = 64
+    stem: Callable[..., nn.Module] = partial(ConvBeforeNorm, kernel_size=7, stride=2)
+    stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
+    conv: Callable[..., nn.Module] = ConvBeforeNorm
+    norm: Callable[..., nn.Module] = BatchNorm
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        x = self.stem(self.features, name="conv1")(images)
+        x = relu(self.norm(name="bn1")(x, train=train))
+        endpoints = {"stem": x}
+        x = self.stem_pool(x)
+        for stage, blocks in enumerate(self.stage_sizes, 1):
+            for number in range(1, blocks + 1):
+                x = self.block(
+                    self.features * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and number == 1 else 1,
+                    conv=self.conv,
+                    norm=self.norm,
+                    name=f"stage{stage}_block{number}",
+                )(x, train=train)
+            endpoints[f"stage{stage}"] = x
+        return endpoints
+
+
+MODELS = {
+    "plain18": Entry(partial(ResNet, stage_sizes=(2, 2, 2, 2), block=PlainBlock)),
+    "plain34": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=PlainBlock)),
+    "resnet18": Entry(partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)),
+    "resnet34": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)),
+    "resnet50": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)),
+    "resnet101": Entry(partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)),
+    "resnet152": Entry(partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)),
+}

@@ -1,0 +1,49 @@
+"""Pure functions of arrays: what layers, losses and models are made of."""
+
+from .convolution import convolve, output_size
+from .image import (
+    AUGMENTATIONS,
+    Normalization,
+    compose,
+    flip_horizontal,
+    prepare,
+    random_crop_with_padding,
+    rotate,
+    to_float,
+    translate,
+)
+from .local_response import local_response_normalization
+from .pooling import (
+    adaptive_average_pool,
+    adaptive_max_pool,
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+    sum_pool,
+)
+from .warping import rotate_image, sample_bilinear
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Normalization",
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "average_pool",
+    "compose",
+    "convolve",
+    "flip_horizontal",
+    "global_average_pool",
+    "global_max_pool",
+    "local_response_normalization",
+    "max_pool",
+    "output_size",
+    "prepare",
+    "random_crop_with_padding",
+    "rotate",
+    "rotate_image",
+    "sample_bilinear",
+    "sum_pool",
+    "to_float",
+    "translate",
+]

@@ -1,0 +1,238 @@
+"""From a model, a data set and options to a run with everything decided, before it starts."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from . import data, parallel
+from .errors import UserError, unknown
+from .ops import image
+from .ops.collective import DATA_AXIS
+from .runs import evaluate_splits
+from .tasks import classification_loss
+from .training import optimizers, schedules
+from .training.options import TrainingOptions
+from .training.state import TrainState
+from .training.step import make_eval_step, make_step
+
+EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
+RESIDENT_BYTES = 2**30  # a training split up to this size lies on the devices as a whole
+
+
+class Plan(NamedTuple):
+    """A run with everything decided.
+
+    Attributes:
+      options: as given, with batch size and learning rate filled in.
+      dataset: what to train on.
+      stop: the step to stop after.
+      evaluate_every, checkpoint_every: in steps.
+      learning_rate: of the number of updates before.
+      observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
+      step, eval_step: compiled for the devices.
+      batches: `start -> iterator` of placed batches.
+      create_state: makes the state before the first step.
+    """
+
+    options: TrainingOptions
+    dataset: data.Dataset
+    stop: int
+    evaluate_every: int
+    checkpoint_every: int
+    learning_rate: Callable[[int], float]
+    observe: Callable | None
+    step: parallel.CompiledStep
+    eval_step: parallel.CompiledStep
+    batches: Callable[[int], Iterator]
+    create_state: Callable[[], TrainState]
+
+    def epoch(self, number: int) -> float:
+        """Passes over the training split after a number of steps."""
+        return number * self.options.batch_size / len(self.dataset.train)
+
+    def is_due(self, number: int, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        return number % every == 0 or number == self.stop
+
+    def next_stop(self, number: int) -> int:
+        """The next step at which anything is due."""
+        periods = (self.options.log_every, self.evaluate_every, self.checkpoint_every)
+        return min(self.stop, *(number - number % every + every for every in periods))
+
+    def rate(self, number: int, state: TrainState) -> float | None:
+        """The learning rate of the step before, None for an optimizer of the caller's own."""
+        if self.learning_rate is None:
+            return None
+        updates = (number - 1) // self.options.accumulate
+        return float(self.learning_rate(updates)) * schedules.plateau_scale(state.opt_state)
+
+    def evaluate(self, state: TrainState) -> dict:
+        """Every metric on validation, where there is such a split, and on test."""
+        return evaluate_splits(self.eval_step, state, self.dataset, self.options.batch_size)
+
+    def config(self, identity: dict) -> dict:
+        """What `config.json` says: the run's identity, its data, every option, the versions."""
+        options = {
+            field.name: _as_json(getattr(self.options, field.name))
+            for field in dataclasses.fields(self.options)
+            if field.name not in ("workdir", "resume")
+        }
+        dataset = {
+            "image_shape": self.dataset.image_shape,
+            "class_names": self.dataset.class_names,
+            "normalization": self.dataset.normalization._asdict(),
+            "train_examples": len(self.dataset.train),
+        }
+        versions = {module.__name__: module.__version__ for module in (jax, optax)}
+        config = {**identity, **options, "dataset": dataset}
+        return {**json.loads(json.dumps(config)), "versions": versions}
+
+
+def make_plan(model, dataset, options: TrainingOptions, state: TrainState | None = None) -> Plan:
+    """Decides everything about a run.
+
+    Args:
+      model: from images to logits.
+      dataset: from `load_dataset`.
+      options: what was asked for.
+      state: the state to go on from, if one is given.
+
+    Raises: UserError for options that do not fit each other, the data or the devices.
+    """
+    mesh = parallel.create_mesh(options.devices)
+    batch_size = options.batch_size or math.ceil(BATCH_SIZE / mesh.size) * mesh.size
+    rate = options.learning_rate
+    if rate is None and isinstance(options.optimizer, str):
+        rate = optimizers.default_learning_rate(options.optimizer)
+    epochs = EPOCHS if options.epochs is None and options.steps is None else options.epochs
+    options = dataclasses.replace(
+        options, batch_size=batch_size, learning_rate=rate, epochs=epochs
+    )
+    per_epoch = math.ceil(len(dataset.train) / batch_size)
+    parallel.require_divisible(batch_size, mesh.size)
+    steps = options.steps
+    if steps is None:
+        steps = math.ceil(options.epochs * len(dataset.train) / batch_size)
+    stop = steps + (int(state.step) if state is not None else 0)
+    evaluate_every = options.evaluate_every or per_epoch
+
+    model = _with_precision(model, options.precision)
+    _require_classes(model, dataset)
+    normalization = dataset.normalization
+    if state is not None and state.normalization is not None:
+        normalization = state.normalization
+    learning_rate, optimizer, observe = _make_optimizer(options, stop, dataset)
+    loss_fn = classification_loss(
+        model,
+        normalization=normalization,
+        augment=_make_augment(options.augment),
+        label_smoothing=options.label_smoothing,
+        loss=options.loss,
+    )
+    step = make_step(loss_fn, optimizer, ema=options.ema)
+    step = parallel.compile(step, options.parallel, mesh=mesh)
+    return Plan(
+        options=options,
+        dataset=dataset,
+        stop=stop,
+        evaluate_every=evaluate_every,
+        checkpoint_every=options.checkpoint_every or evaluate_every,
+        learning_rate=learning_rate,
+        observe=observe,
+        step=step,
+        eval_step=parallel.compile(
+            make_eval_step(loss_fn), options.parallel, mesh=mesh, donate=False
+        ),
+        batches=_make_batches(dataset.train, options, step),
+        create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
+    )
+
+
+def _create_state(model, dataset, optimizer, options, normalization):
+    init_key, key = jax.random.split(jax.random.key(options.seed))
+    images = jnp.zeros((1, *dataset.image_shape))
+    variables = jax.jit(partial(model.init, train=False))(init_key, images)
+    return TrainState.create(
+        variables, optimizer, key, ema=options.ema is not None, normalization=normalization
+    )
+
+
+def _make_optimizer(options, stop, dataset):
+    """The learning rate by update, the optimizer, and what observes a plateau."""
+    if isinstance(options.optimizer, optax.GradientTransformation):
+        return None, optax.with_extra_args_support(options.optimizer), None
+    updates = -(-stop // options.accumulate)
+    learning_rate = schedules.create_schedule(
+        options.schedule, options.learning_rate, updates, warmup=options.warmup
+    )
+    optimizer = optimizers.create_optimizer(
+        options.optimizer,
+        learning_rate,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+    )
+    observe = None
+    if options.schedule == "plateau":
+        if dataset.validation is None:
+            raise UserError("a plateau is seen on validation: give a share of it, as 0.1")
+        plateau, observe = schedules.reduce_on_plateau()
+        optimizer = optax.chain(optimizer, plateau)
+    if options.accumulate > 1:
+        optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
+    return learning_rate, optimizer, observe
+
+
+def _make_augment(augment):
+    if callable(augment) or not augment or tuple(augment) == ("none",):
+        return augment if callable(augment) else None
+    for name in augment:
+        if name not in image.AUGMENTATIONS:
+            raise unknown("augmentation", name, image.AUGMENTATIONS)
+    return image.compose(*(image.AUGMENTATIONS[name] for name in augment))
+
+
+def _make_batches(source, options, step):
+    """Batches from a split that lies on the devices as a whole, or is fed to them."""
+    size, seed = options.batch_size, options.seed
+    if isinstance(source, data.ArraySource) and source.images.nbytes <= RESIDENT_BYTES:
+        divided = NamedSharding(step.mesh, PartitionSpec(DATA_AXIS))
+        replicated = NamedSharding(step.mesh, PartitionSpec())
+        return data.resident_batches(
+            source, size, seed=seed, sharding=divided, replicated=replicated
+        )
+    batches = data.batches(source, size, seed=seed)
+    return lambda start: data.prefetch(batches(start), step.place_batch)
+
+
+def _with_precision(model, precision):
+    if precision == "float32":
+        return model
+    if not hasattr(model, "dtype"):
+        raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
+    return model.clone(dtype=jnp.dtype(precision))
+
+
+def _require_classes(model, dataset):
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
+    init = partial(model.init_with_output, train=False)
+    logits, _ = jax.eval_shape(init, jax.random.key(0), images)
+    if logits.shape != (2, dataset.num_classes):
+        raise UserError(
+            f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "
+            f"has the shape {logits.shape}"
+        )
+
+
+def _as_json(value):
+    """An option as JSON data; what only Python can hold is named by its type."""
+    if value is None or isinstance(value, str | int | float | tuple):
+        return value
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,111 @@
+"""A run on disk, opened again: its settings, model and state."""
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from . import data, parallel
+from .errors import UserError
+from .models import create_model, list_models
+from .ops.image import Normalization
+from .tasks import classification_loss
+from .training import evaluate, journal, make_eval_step
+from .training.checkpoints import Checkpoints
+from .training.state import TrainState
+
+
+class Run(NamedTuple):
+    """What `load_run` returns: `config.json`, the model, and the state of one checkpoint."""
+
+    config: dict
+    model: nn.Module
+    state: TrainState
+
+
+def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None = None) -> Run:
+    """Opens a run for evaluation and prediction.
+
+    Args:
+      workdir: the folder of the run.
+      checkpoint: `last`, `best` on validation, or a step.
+      model: the run's model, where it has no name in the registry.
+
+    Returns: a `Run`. Its state has no optimizer state; arrays are on the host.
+
+    Raises: UserError for a folder without a run, a checkpoint that is not there or damaged, and a
+    model of other parameters.
+    """
+    config = journal.read_config(workdir)
+    dataset = config["dataset"]
+    if model is None:
+        if config["model"] not in list_models():
+            raise UserError(
+                f"the run in {workdir} was started from Python with a {config['model']} of its "
+                "own; open it there, with load_run(workdir, model=...)"
+            )
+        model = create_model(
+            config["model"],
+            num_classes=len(dataset["class_names"]),
+            dtype=jnp.dtype(config["precision"]),
+        )
+    template = jax.eval_shape(
+        partial(
+            _empty_state,
+            model,
+            tuple(dataset["image_shape"]),
+            config["ema"] is not None,
+            Normalization(**dataset["normalization"]),
+        )
+    )
+    with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
+        _, state, _ = checkpoints.restore(template, checkpoint, partial=True)
+    return Run(config, model, state)
+
+
+def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> dict:
+    """Every metric of a run's state on the splits `validation`, where there is one, and `test`.
+
+    Args:
+      run: from `load_run`.
+      dataset: the run's own, or another of as many classes; the run's normalization holds.
+      batch_size: examples computed at a time; it does not change what is returned.
+
+    Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …
+
+    Raises: UserError for another number of classes.
+    """
+    expected = len(run.config["dataset"]["class_names"])
+    if dataset.num_classes != expected:
+        raise UserError(
+            f"the run in hand tells {expected} classes apart, {dataset.name} has "
+            f"{dataset.num_classes}"
+        )
+    loss_fn = classification_loss(
+        run.model, normalization=run.state.normalization, loss=run.config["loss"]
+    )
+    eval_step = parallel.compile(make_eval_step(loss_fn), donate=False)
+    measured = {"step": int(run.state.step)}
+    return measured | evaluate_splits(eval_step, run.state, dataset, batch_size)
+
+
+def evaluate_splits(eval_step, state: TrainState, dataset: data.Dataset, batch_size: int) -> dict:
+    """The metrics of every split that is not for training, named `SPLIT_METRIC`."""
+    measured = {}
+    for split in ("validation", "test"):
+        source = getattr(dataset, split)
+        if source is not None:
+            means = evaluate(eval_step, state, data.evaluation_batches(source, batch_size))
+            measured |= {f"{split}_{name}": value for name, value in means.items()}
+    return measured
+
+
+def _empty_state(model, image_shape, ema, normalization):
+    key = jax.random.key(0)
+    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    return TrainState.create(
+        variables, optax.identity(), key, ema=ema, normalization=normalization
+    )

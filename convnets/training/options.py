@@ -1,0 +1,147 @@
+"""How to train: the one list of options behind `fit`, the shell and `config.json`."""
+
+import dataclasses
+import difflib
+import math
+from typing import Literal
+
+from ..errors import UserError
+
+# What may differ when a run is resumed; every other setting must be as it was.
+MAY_CHANGE = (
+    "epochs",
+    "steps",
+    "devices",
+    "parallel",
+    "log_every",
+    "checkpoint_every",
+    "keep",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """Options of `convnets.fit`, and with dashes of `convnets train`. Durations are in steps."""
+
+    epochs: float | None = None
+    """Passes over the training split; a given state goes on for as many more. Default: 30."""
+    steps: int | None = None
+    """Number of steps, in place of epochs."""
+    batch_size: int | None = None
+    """Examples in a step, over all devices. Default: 64, or just above where the devices do not
+    divide it."""
+    optimizer: str = "adam"
+    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw. In Python an Optax transformation
+    too."""
+    learning_rate: float | None = None
+    """Largest learning rate. Default: the optimizer's (momentum 0.05, adam 0.002)."""
+    schedule: str = "cosine"
+    """constant, step (a tenth after half, a hundredth after three quarters), cosine, or plateau (a
+    tenth when the validation loss has not fallen for 5 evaluations)."""
+    warmup: int = 0
+    """Steps of linear warm-up before the schedule."""
+    weight_decay: float = 0.0
+    """Weight decay, on kernels only."""
+    clip: float | None = None
+    """Largest global norm of the gradient."""
+    ema: float | None = None
+    """Decay a step of a moving average of parameters and batch statistics, which is then what is
+    evaluated."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update."""
+    augment: tuple[str, ...] = ("translate",)
+    """Augmentations in training, in order: flip, crop, translate, rotate; none for none. In
+    Python a function `(key, image) -> image` too."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread evenly over the classes."""
+    loss: str = "cross_entropy"
+    """cross_entropy or squared_error."""
+    seed: int = 0
+    """Of the initialization, the order of the data, augmentation and dropout."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; parameters, statistics and losses stay float32."""
+    devices: int | None = None
+    """Number of devices. Default: all."""
+    parallel: Literal["jit", "shard_map", "pmap"] = "jit"
+    """How the step is compiled for many devices; all give the same numbers."""
+    workdir: str | None = None
+    """Folder for config, metrics and checkpoints. Without it nothing is written."""
+    resume: bool = False
+    """Go on with the run in workdir, from its last whole checkpoint. What may differ from the
+    run's own settings: epochs, steps, devices, parallel, log_every, checkpoint_every, keep."""
+    evaluate_every: int | None = None
+    """Steps between evaluations. Default: an epoch."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints. Default: one with each evaluation."""
+    keep: int = 3
+    """How many of the last checkpoints to keep, beside the best on validation."""
+    log_every: int = 100
+    """Steps between lines about the training loss."""
+
+    def __post_init__(self):
+        for name in ("batch_size", "evaluate_every", "checkpoint_every", "accumulate", "keep"):
+            _require(self, name, lambda value: value is None or value >= 1, "at least 1")
+        for name in ("log_every", "devices"):
+            _require(self, name, lambda value: value is None or value >= 1, "at least 1")
+        for name in ("warmup", "seed", "steps"):
+            _require(self, name, lambda value: value is None or value >= 0, "not negative")
+        finite = "not negative and finite"
+        _require(self, "epochs", lambda value: value is None or 0 <= value < math.inf, finite)
+        if self.epochs is not None and self.steps is not None:
+            raise UserError(f"give epochs or steps, not both: {self.epochs} and {self.steps}")
+        _require(self, "ema", lambda value: value is None or 0 <= value < 1, "in [0, 1)")
+        _require(self, "label_smoothing", lambda value: 0 <= value < 1, "in [0, 1)")
+        if self.resume and not self.workdir:
+            raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _require(options, name, holds, what):
+    value = getattr(options, name)
+    if not holds(value):
+        raise UserError(f"{name} must be {what}, not {value}")
+
+
+def create_options(**given) -> TrainingOptions:
+    """Options by name.
+
+    Raises: UserError for an unknown name, with the nearest one, or a value out of its range.
+
+    >>> create_options(batch_size=64).batch_size
+    64
+    """
+    known = [field.name for field in dataclasses.fields(TrainingOptions)]
+    for name in given:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+            raise UserError(f"unknown option {name!r}; {hint}")
+    return TrainingOptions(**given)
+
+
+def require_same_run(saved: dict, given: dict) -> None:
+    """Refuses to go on with a run under other settings.
+
+    Raises: UserError that shows both values of what differs.
+    """
+    saved, given = _leaves(saved), _leaves(given)
+    differing = [
+        f"{name}: {saved[name]!r} in the run, {given[name]!r} now"
+        for name in given
+        if name in saved and name not in MAY_CHANGE and saved[name] != given[name]
+    ]
+    if differing:
+        raise UserError(
+            "the run cannot be resumed with other settings (" + "; ".join(differing) + "); "
+            "take them back, or start a new run in another workdir"
+        )
+
+
+def _leaves(config: dict, prefix: str = "") -> dict:
+    """The settings by their dotted names, without the versions."""
+    leaves = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{name}.") if name != "versions" else {}
+        else:
+            leaves[prefix + name] = value
+    return leaves

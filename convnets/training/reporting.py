@@ -1,0 +1,100 @@
+"""What a run tells a person, and the sums behind it."""
+
+import sys
+
+import numpy as np
+
+from .. import metrics
+from ..errors import UserError
+
+
+class NotFinite(UserError):
+    """A loss that became infinite or NaN."""
+
+
+class Meter:
+    """Sums of the metrics of training steps, read one step late so that nothing waits for them.
+
+    Args:
+      totals: sums to go on from, as `totals` gave them.
+    """
+
+    def __init__(self, totals: dict | None = None):
+        self._totals = {name: tuple(map(np.asarray, pair)) for name, pair in (totals or {}).items()}
+        self._pending = None
+
+    def add(self, number: int, measured: dict) -> None:
+        """Takes the metrics of a step, and reads those of the step before.
+
+        Raises: NotFinite with the step whose loss it is.
+        """
+        self.read()
+        self._pending = number, measured
+
+    def read(self) -> None:
+        """Waits for the metrics of the last step. Raises as `add`."""
+        if self._pending is None:
+            return
+        (number, measured), self._pending = self._pending, None
+        measured = metrics.to_host(measured)
+        if not np.isfinite(measured["loss"][0]):
+            raise NotFinite(
+                f"the loss of step {number} is {measured['loss'][0]}; a smaller learning rate, a "
+                "warm-up or --clip may help"
+            )
+        self._totals = metrics.add(self._totals, measured) if self._totals else measured
+
+    def totals(self) -> dict:
+        """The sums so far as JSON data."""
+        self.read()
+        return {name: [x.tolist() for x in pair] for name, pair in self._totals.items()}
+
+    def take(self) -> dict:
+        """The means since the last take."""
+        self.read()
+        means, self._totals = metrics.finish(self._totals), {}
+        return means
+
+
+def open_bar(total: int, start: int, *, shown: bool = True):
+    """A progress bar over the steps on standard error, hidden where that is no terminal."""
+    import tqdm
+
+    return tqdm.tqdm(
+        total=total,
+        initial=start,
+        unit=" steps",
+        dynamic_ncols=True,
+        leave=False,
+        disable=not (shown and sys.stderr.isatty()),
+    )
+
+
+def show(bar, line: dict) -> None:
+    """Puts a line about training beside the bar."""
+    bar.set_postfix_str(
+        f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
+        f"{line['images_per_second']:,.0f} images/s",
+        refresh=False,
+    )
+
+
+def describe(line: dict) -> str:
+    """A line of `metrics.jsonl` for a person.
+
+    >>> describe({"step": 20, "epoch": 2.0, "test_loss": 0.05, "test_accuracy": 0.985,
+    ...           "test_examples": 400})
+    'step 20, epoch 2: test loss 0.0500, accuracy 0.9850 (error 1.50 %) of 400'
+    """
+    parts = []
+    for split in ("train", "validation", "test"):
+        if f"{split}_loss" not in line:
+            continue
+        accuracy = line[f"{split}_accuracy"]
+        text = f"{split} loss {line[f'{split}_loss']:.4f}, accuracy {accuracy:.4f}"
+        if f"{split}_examples" in line:
+            text += f" (error {100 * (1 - accuracy):.2f} %) of {line[f'{split}_examples']}"
+        parts.append(text)
+    if "images_per_second" in line:
+        parts.append(f"{line['images_per_second']:,.0f} images/s")
+    return f"step {line['step']}, epoch {line['epoch']:.4g}: " + "; ".join(parts)

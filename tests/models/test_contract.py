@@ -1,0 +1,185 @@
+"""What every registered model promises.
+
+`parameter_paths.json` freezes names and shapes of parameters, because checkpoints and imported
+weights depend on them. After a change that means to break them:
+`python tests/models/test_contract.py`.
+"""
+
+import functools
+import hashlib
+import json
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from convnets.models import create_model, default_image_shape, feature_info, list_models
+
+FROZEN = Path(__file__).with_name("parameter_paths.json")
+NAMES = [name for name in list_models() if name != "cifar_resnet1202"]  # 1202 tells no more, slowly
+SPELLED_OUT = {"linear", "mlp", "lenet1", "lenet5", "lenet5_1998", "resnet18"}  # others: a digest
+
+PUBLISHED = {
+    "linear": 7_850,
+    "lenet1": 2_578,  # LeCun et al. 1990
+    "lenet5": 61_706,
+    "lenet5_1998": 60_000 + 850,  # LeCun et al. 1998, and the dense output
+    "cifar_resnet20": 269_722,
+    "cifar_resnet56": 853_018,
+    "cifar_resnet110": 1_727_962,
+    "cifar_resnet1202": 19_421_274,
+    "cifar_plain20": 269_722,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+}
+
+# Small enough to run; the deep ones repeat their blocks.
+RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
+RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
+RUN += ["resnet18", "resnet50"]
+
+
+def shapes(name, image_shape, *, train=False, **options):
+    """Endpoints and variables for two images, as shapes."""
+    model = create_model(name, **options)
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+
+    def initialize(key, images):
+        keys = {"params": key, "dropout": key}
+        return model.init_with_output(keys, images, train=train, method="endpoints")
+
+    return jax.eval_shape(initialize, jax.random.key(0), images)
+
+
+@functools.cache
+def shapes_at_default(name):
+    return shapes(name, default_image_shape(name))
+
+
+def count(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_at_two_sizes(name):
+    height, width, _ = default_image_shape(name)
+    endpoints, _ = shapes_at_default(name)
+    larger, variables = shapes(name, (height + 64, width + 32, 5))
+    features = feature_info(name)
+    assert {*endpoints} == {feature.name for feature in features} | {"pre_logits", "logits"}
+    for name, stride, channels in features:
+        before, after = endpoints[name].shape, larger[name].shape
+        assert before[-1] == channels
+        assert len(before) == (2 if stride is None else 4)
+        if stride is not None:
+            grown = after[1] - before[1], after[2] - before[2]
+            assert grown == (64 / stride, 32 / stride)
+    classes = variables["params"]["head"]["bias"].shape[0]
+    for logits in (endpoints["logits"], larger["logits"]):
+        assert logits.shape == (2, classes)
+        assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_many_as_published(name):
+    assert count(shapes_at_default(name)[1]["params"]) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_do_not_depend_on_train(name):
+    _, trained = shapes(name, default_image_shape(name), train=True)
+    assert trained == shapes_at_default(name)[1]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_half_precision_reaches_every_endpoint(name):
+    endpoints, variables = shapes(name, default_image_shape(name), dtype=jnp.bfloat16)
+    assert endpoints.pop("logits").dtype == jnp.float32
+    assert {endpoint.dtype for endpoint in endpoints.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def frozen_form(name):
+    """The shape of every variable by its path; for large models a digest of that."""
+    flat = flatten_dict(shapes_at_default(name)[1], sep="/")
+    paths = {path: list(flat[path].shape) for path in sorted(flat)}
+    if name in SPELLED_OUT:
+        return paths
+    return f"{len(paths)} {hashlib.sha256(json.dumps(paths).encode()).hexdigest()[:16]}"
+
+
+def test_parameter_paths_are_frozen():
+    frozen = json.loads(FROZEN.read_text())
+    assert frozen == {name: frozen_form(name) for name in NAMES}
+
+
+def fill(path, shape):
+    """A random value for every variable, drawn from its path; scales and variances positive."""
+    rng = np.random.default_rng(zlib.crc32("/".join(path).encode()))
+    if path[-1] in ("scale", "var"):
+        return rng.uniform(0.5, 1.5, shape.shape).astype(np.float32)
+    noise = rng.standard_normal(shape.shape).astype(np.float32)
+    if path[-1] == "kernel":
+        return noise * np.sqrt(2 / np.prod(shape.shape[:-1]), dtype=np.float32)
+    return 0.1 * noise + (0.25 if path[-1] == "coefficient" else 0)
+
+
+@functools.cache
+def run(name):
+    """Logits, gradients and statistics of two images under filled weights, in one program."""
+    height, width, channels = default_image_shape(name)
+    image_shape = (min(height, 32), min(width, 32), channels)
+    model = create_model(name, num_classes=10)
+    _, variables = shapes(name, image_shape, num_classes=10)
+    variables = unflatten_dict({p: fill(p, s) for p, s in flatten_dict(variables).items()})
+    images = np.random.default_rng(0).standard_normal((2, *image_shape), np.float32)
+    direction = np.random.default_rng(1).standard_normal((2, 10), np.float32)
+
+    @jax.jit
+    def compute(variables):
+        def score(params):
+            logits, after = model.apply(
+                {**variables, "params": params}, images, train=False, mutable=["batch_stats"]
+            )
+            return jnp.sum(direction * logits), (logits, after)
+
+        grads, (logits, after) = jax.grad(score, has_aux=True)(variables["params"])
+        _, trained = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return logits, grads, after, trained
+
+    return variables, *compute(variables)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_parameter_has_a_gradient(name):
+    for path, grad in flatten_dict(run(name)[2], sep="/").items():
+        assert np.isfinite(grad).all(), path
+        assert np.abs(grad).max() > 0, path
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_two_images_differ(name):
+    logits = run(name)[1]
+    assert np.abs(logits[0] - logits[1]).max() > 0.01 * np.abs(logits).max()
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_statistics_change_in_training_only(name):
+    variables, _, _, after, trained = run(name)
+    before = flatten_dict(variables.get("batch_stats", {}))
+    assert set(flatten_dict(trained.get("batch_stats", {}))) == set(before)
+    for path, value in before.items():
+        np.testing.assert_array_equal(flatten_dict(after["batch_stats"])[path], value)
+        assert np.abs(flatten_dict(trained["batch_stats"])[path] - value).max() > 1e-4, path
+
+
+if __name__ == "__main__":
+    forms = {name: frozen_form(name) for name in NAMES}
+    FROZEN.write_text(json.dumps(forms, indent=1) + "\n")
