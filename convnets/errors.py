@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input: what was expected, what came, what to try. The shell prints it without traceback."""
+    """Bad input: what was expected, what came, what to try. A shell shows no traceback."""
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from signal import Signals
 from typing import NamedTuple
 
 import jax
@@ -11,11 +12,12 @@ import numpy as np
 from . import parallel
 from .errors import UserError
 from .ops import image
-from .planning import make_plan
+from .planning import Plan, make_plan
 from .training import evaluation, journal, loop, reporting
-from .training.checkpoints import Checkpoints, score
+from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
 from .training.options import create_options, require_same_run
+from .training.recording import Record
 from .training.state import TrainState
 
 
@@ -70,114 +72,109 @@ def fit(
     plan = make_plan(model, dataset, given, state)
     workdir = given.workdir
     if workdir is None:
-        result = _run(plan, state or plan.create_state(), progress=progress)
-        if result.signal is not None and progress:
-            print("stopped early; without a workdir nothing was written")
-        return result
+        return _run(plan, state or plan.create_state(), Record(), progress)
     config = plan.config({"model": type(model).__name__, "data": dataset.name, **(identity or {})})
     if given.resume:
         require_same_run(journal.read_config(workdir), config)
     else:
         journal.open_run(workdir, config)
     with Checkpoints(f"{workdir}/checkpoints", keep=given.keep) as checkpoints:
-        host, history = {}, []
+        host, history = None, []
         if given.resume:
-            if checkpoints.steps():
-                template = jax.eval_shape(plan.create_state)
-                step, state, host = checkpoints.restore(template, set_aside=True)
-                print(f"going on from the checkpoint of step {step} in {workdir}")
-            history = journal.rewind(workdir, host.get("step", 0))
+            state, host = _go_on(plan, checkpoints)
+            history = journal.rewind(workdir, host["step"] if host else 0)
             journal.write_config(workdir, config)
-        try:
-            result = _run(
-                plan,
-                state or plan.create_state(),
-                host,
-                history,
-                checkpoints,
-                progress=progress,
-            )
-        except reporting.NotFinite as error:
-            kept = f"step {checkpoints.steps()[-1]}" if checkpoints.steps() else "none"
-            raise UserError(f"{error}; the last checkpoint kept: {kept}") from None
-    if result.signal is not None and progress:
-        print(f"stopped early after step {int(result.state.step)}; checkpoint in {workdir}/checkpoints")
-    return result
+        record = Record(workdir, checkpoints, host, history)
+        return _run(plan, state or plan.create_state(), record, progress)
 
 
-def _run(plan, state, host=None, history=(), checkpoints=None, *, progress):
-    """Trains to the end of the plan, or until a signal comes.
+def _go_on(plan, checkpoints):
+    """State and host data of the last whole checkpoint, None and None where there was none yet."""
+    if not checkpoints.steps():
+        print("there is no checkpoint yet; the run starts from its beginning")
+        return None, None
+    template = jax.eval_shape(plan.create_state)
+    step, state, host = checkpoints.restore(template, set_aside=True)
+    print(f"going on from the checkpoint of step {step} in {checkpoints.folder}")
+    return state, host
 
-    Args:
-      host: what the checkpoint says of the run so far, beside the state.
-      history: the lines written so far.
-    """
-    host = {"window": {}, "best": None, "seconds": 0.0, **(host or {})}
-    history = list(history)
-    number, signal, saved = int(state.step), None, host.get("step")
-    meter, best = reporting.Meter(host["window"]), host["best"]
-    begin = time.monotonic() - host["seconds"]
 
-    def write(line, *, aloud=progress):
-        stamped = {"step": number, "epoch": plan.epoch(number), **line}
-        history.append({**stamped, "seconds": time.monotonic() - begin})
-        if checkpoints is not None:
-            journal.append(plan.options.workdir, history[-1])
-        if aloud:
-            bar.clear()
-            print(reporting.describe(history[-1]), flush=True)
-
-    def save(validation=None):
-        host = {"step": number, "window": meter.totals(), "best": best}
-        host["seconds"] = time.monotonic() - begin
-        checkpoints.save(number, parallel.gather(state), host, validation)
-        return number
-
+def _run(plan: Plan, state: TrainState, record: Record, progress: bool) -> Result:
+    """Trains to the end of the plan, or until a signal comes."""
+    number, signal = int(state.step), None
+    if number >= plan.stop:
+        return _finished(plan, state, record, progress)
     with contextlib.ExitStack() as stack:
         received = stack.enter_context(interruption())
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))
-        target = min(number + 1, plan.stop)  # the first step alone, for it compiles
+        target = number + 1  # the first step alone, for it compiles
         while number < plan.stop and signal is None:
             start, since = number, time.monotonic()
-            for number, state, measured in loop.train(plan.step, state, batches, stop=target):
-                meter.add(number, measured)
+            steps = loop.train(plan.step, state, batches, stop=target)
+            for number, state, measured in steps:  # noqa: B007
+                with _naming_the_last_checkpoint(record):
+                    record.meter.add(number, measured)
                 bar.update()
                 signal = received()
                 if signal is not None:
                     break
-            meter.read()
+            with _naming_the_last_checkpoint(record):
+                record.meter.read()
             rate = (number - start) * plan.options.batch_size / (time.monotonic() - since)
-            target, validation = plan.next_stop(number), None
-            if plan.is_due(number, plan.options.log_every):
-                line = {f"train_{name}": mean for name, mean in meter.take().items()}
-                line["learning_rate"] = plan.rate(number, state)
-                write({**line, "images_per_second": rate}, aloud=progress and bar.disable)
-                reporting.show(bar, history[-1])
-            if plan.is_due(number, plan.evaluate_every):
-                write(plan.evaluate(state))
-                validation = _validation(history[-1])
-                if plan.observe is not None:
-                    seen = plan.observe(state.opt_state, validation["validation_loss"])
-                    state = state.replace(opt_state=seen)
-            improved = validation is not None and (best is None or score(validation) > score(best))
-            best = validation if improved else best
-            if checkpoints is not None and (improved or plan.is_due(number, plan.checkpoint_every)):
-                saved = save(validation)
-        if signal is not None and checkpoints is not None and saved != number:
-            save()
-        if history and "test_loss" in history[-1] and number == int(host.get("step", -1)):
-            say(reporting.describe(history[-1]))  # there was nothing left to do
-        elif signal is None and "test_loss" not in (history or [{}])[-1]:
-            write(plan.evaluate(state))  # a run of no steps
-    return Result(parallel.gather(state), history, signal)
+            state = _look(plan, number, state, record, rate, bar, progress)
+            target = plan.next_stop(number)
+        state = parallel.gather(state)
+        if signal is not None:
+            record.save(number, state)
+    if signal is not None and progress:
+        place = (
+            f"checkpoint in {record.checkpoints.folder}"
+            if record.workdir
+            else ("nothing was written, for there is no workdir")
+        )
+        print(f"stopped by {Signals(signal).name} after step {number}; {place}")
+    return Result(state, record.history, signal)
 
 
-def _validation(line):
-    """What an evaluation says of validation, None without such a split."""
-    if "validation_loss" not in line:
-        return None
-    return {name: line[name] for name in ("validation_accuracy", "validation_loss")}
+def _look(plan, number, state, record, rate, bar, progress):
+    """Does what is due at a step: a line on training, an evaluation, a checkpoint."""
+    epoch, improved = plan.epoch(number), False
+    if plan.is_due(number, plan.options.log_every):
+        line = {f"train_{name}": mean for name, mean in record.meter.take().items()}
+        line |= {"learning_rate": plan.rate(number, state), "images_per_second": rate}
+        line = record.write(number, epoch, line)
+        reporting.show(bar, line, aloud=progress and bar.disable)
+    if plan.is_due(number, plan.evaluate_every):
+        line = record.write(number, epoch, plan.evaluate(state))
+        reporting.show(bar, line, aloud=progress)
+        improved = record.is_best(line)
+        if plan.observe is not None:
+            seen = plan.observe(state.opt_state, line["validation_loss"])
+            state = state.replace(opt_state=seen)
+    if record.workdir and (improved or plan.is_due(number, plan.checkpoint_every)):
+        record.save(number, parallel.gather(state))
+    return state
+
+
+def _finished(plan, state, record, progress):
+    """A run with no step left to do: its last evaluation, which is made if there is none."""
+    if not record.history or "test_loss" not in record.history[-1]:
+        record.write(int(state.step), plan.epoch(int(state.step)), plan.evaluate(state))
+    if progress:
+        print(reporting.describe(record.history[-1]))
+    return Result(parallel.gather(state), record.history)
+
+
+@contextlib.contextmanager
+def _naming_the_last_checkpoint(record):
+    """Adds to the error of a loss that is not finite where one can go on from."""
+    try:
+        yield
+    except reporting.NotFinite as error:
+        steps = record.checkpoints.steps() if record.checkpoints else []
+        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint"
+        raise UserError(f"{error}; {kept}") from None
 
 
 def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.ndarray:

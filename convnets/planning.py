@@ -113,9 +113,7 @@ def make_plan(model, dataset, options: TrainingOptions, state: TrainState | None
     if rate is None and isinstance(options.optimizer, str):
         rate = optimizers.default_learning_rate(options.optimizer)
     epochs = EPOCHS if options.epochs is None and options.steps is None else options.epochs
-    options = dataclasses.replace(
-        options, batch_size=batch_size, learning_rate=rate, epochs=epochs
-    )
+    options = dataclasses.replace(options, batch_size=batch_size, learning_rate=rate, epochs=epochs)
     per_epoch = math.ceil(len(dataset.train) / batch_size)
     parallel.require_divisible(batch_size, mesh.size)
     steps = options.steps

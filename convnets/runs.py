@@ -106,6 +106,4 @@ def evaluate_splits(eval_step, state: TrainState, dataset: data.Dataset, batch_s
 def _empty_state(model, image_shape, ema, normalization):
     key = jax.random.key(0)
     variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
-    return TrainState.create(
-        variables, optax.identity(), key, ema=ema, normalization=normalization
-    )
+    return TrainState.create(variables, optax.identity(), key, ema=ema, normalization=normalization)

@@ -5,9 +5,12 @@ so it can be restored on any number of devices, or in part. Beside it stands wha
 from step to step, and a hash of every array: Orbax itself restores flipped bytes silently.
 """
 
+import contextlib
+import functools
 import hashlib
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,9 +45,8 @@ class Checkpoints:
 
         self.folder = Path(folder).absolute()
         self._ocp = ocp
-        self._logger = logging.getLogger("absl")  # Orbax's: its failures are said by us
-        self._level = self._logger.level
-        self._logger.setLevel(logging.CRITICAL + 1)
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(_silenced("absl"))
         best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
@@ -64,7 +66,7 @@ class Checkpoints:
             if kind is None:  # else the first failure is the one to hear of
                 raise
         finally:
-            self._logger.setLevel(self._level)
+            self._silence.close()
 
     def save(self, step: int, state, host: dict, metrics: dict | None = None) -> None:
         """Starts to write a state; waits only for the save before it.
@@ -119,6 +121,7 @@ class Checkpoints:
 
         Raises: UserError when there is none, none is whole, or a whole one is of another model.
         """
+        _ignore_abandoned_reads()
         for step in self._candidates(which):
             try:
                 arrays, host = self._read(step)
@@ -166,6 +169,34 @@ class Checkpoints:
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / str(step)).rename(target)
         self._manager.reload()
+
+
+@contextlib.contextmanager
+def _silenced(name: str):
+    """Nothing from a logger meanwhile: Orbax logs what it also raises, and we say it in a line."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@functools.cache
+def _ignore_abandoned_reads() -> None:
+    """From here on, drops two complaints that Orbax leaves behind when one of its parallel reads
+    fails, some time later: of results that nobody takes, on an event loop that is closed."""
+    hook = sys.unraisablehook
+
+    def unless_closed_loop(unraisable):
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = unless_closed_loop
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
 
 
 def flatten(state) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The training loop: a generator, so that the body of the `for` is the place for everything else."""
+"""The training loop: a generator; the body of the `for` is the place for everything else."""
 
 import contextlib
 import itertools

@@ -70,13 +70,17 @@ def open_bar(total: int, start: int, *, shown: bool = True):
     )
 
 
-def show(bar, line: dict) -> None:
-    """Puts a line about training beside the bar."""
-    bar.set_postfix_str(
-        f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
-        f"{line['images_per_second']:,.0f} images/s",
-        refresh=False,
-    )
+def show(bar, line: dict, *, aloud: bool) -> None:
+    """Prints a line for a person, and puts one about training beside the bar."""
+    if aloud:
+        bar.clear()
+        print(describe(line), flush=True)
+    if "train_loss" in line:
+        bar.set_postfix_str(
+            f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
+            f"{line['images_per_second']:,.0f} images/s",
+            refresh=False,
+        )
 
 
 def describe(line: dict) -> str:

@@ -154,7 +154,9 @@ def test_caller_keeps_the_state_and_a_placed_one_is_donated():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(strategy):
     step = compile_step(lambda state, batch: state, strategy, devices=8)
-    with pytest.raises(convnets.UserError, match="100 examples does not divide over 8 .* 96 or 104"):
+    with pytest.raises(
+        convnets.UserError, match="100 examples does not divide over 8 .* 96 or 104"
+    ):
         step(jnp.zeros(()), np.zeros((100, 1)))
 
 

@@ -1,0 +1,31 @@
+"""Sources of images, deterministic batches, prefetch; NumPy out."""
+
+from .batching import batch_indices, batches, evaluation_batches, resident_batches
+from .dataset import Dataset, channel_statistics
+from .decoding import read_image, resize_image
+from .folders import FileSource
+from .loading import load_dataset
+from .prefetching import prefetch
+from .preparation import prepare_dataset
+from .sources import ArraySource, Source, in_memory
+from .splitting import split_indices, split_validation
+
+__all__ = [
+    "ArraySource",
+    "Dataset",
+    "FileSource",
+    "Source",
+    "batch_indices",
+    "batches",
+    "channel_statistics",
+    "evaluation_batches",
+    "in_memory",
+    "load_dataset",
+    "prefetch",
+    "prepare_dataset",
+    "read_image",
+    "resident_batches",
+    "resize_image",
+    "split_indices",
+    "split_validation",
+]

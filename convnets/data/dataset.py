@@ -1,0 +1,68 @@
+"""What a data set is, and the statistics of its pixels."""
+
+import dataclasses
+
+import numpy as np
+
+from convnets.ops.image import Normalization
+
+from .sources import ArraySource, Source
+from .splitting import seeded_order
+
+SAMPLE = 4096  # examples whose pixels stand for a train split that is not in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images in classes, split.
+
+    Attributes:
+      name: what it was loaded by.
+      train, validation, test: sources; `validation` is None if there is none.
+      class_names: in the order of the labels, `0` to `num_classes - 1`.
+      normalization: mean and standard deviation of the train split's channels, in units of [0, 1].
+      notes: what was done to the data on the way, for a person to read.
+    """
+
+    name: str
+    train: Source
+    validation: Source | None
+    test: Source
+    class_names: tuple[str, ...]
+    normalization: Normalization = dataclasses.field(default_factory=Normalization)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        return self.train.image_shape
+
+
+def channel_statistics(source: Source) -> Normalization:
+    """Mean and standard deviation of each channel in units of [0, 1], exact for a source in memory.
+
+    Other sources give a fixed random sample of 4,096 examples. A deviation below one grey level
+    counts as one, so that a constant channel is not blown up.
+
+    >>> channel_statistics(ArraySource(np.full((1, 2, 2, 1), 51, np.uint8), np.array([0]))).mean
+    (0.2,)
+    """
+    if isinstance(source, ArraySource):
+        images = source.images
+    else:
+        images = source.batch(np.sort(seeded_order(len(source), 0)[:SAMPLE]))["image"]
+    channels = images.shape[-1]
+    total, squares = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64)
+    for start in range(0, len(images), 256):  # integers: no rounding, whatever the order
+        part = np.ascontiguousarray(images[start : start + 256].reshape(-1, channels).T, np.uint32)
+        total += part.sum(axis=1, dtype=np.uint64)
+        squares += (part * part).sum(axis=1, dtype=np.uint64)
+    count = images.size // channels
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    std = np.maximum(deviation, 1.0)
+    return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))

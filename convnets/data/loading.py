@@ -1,0 +1,116 @@
+"""`load_dataset`: every kind of data set by one name."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from convnets.errors import UserError
+
+from .arrays import load_idx, load_npz
+from .catalog import load_catalog
+from .dataset import Dataset, channel_statistics
+from .decoding import resize_image
+from .digits import load_digits
+from .folders import load_folder
+from .sources import ArraySource, in_memory
+from .splitting import split_validation
+
+IN_MEMORY_BYTES = 2**30  # sets up to this size, decoded, are decoded once
+SPLITS = ("train", "validation", "test")
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir=None,
+    validation: float = 0.0,
+    seed: int = 0,
+    image_size: int | tuple[int, int] | None = None,
+) -> Dataset:
+    """A data set by name.
+
+    Args:
+      name: `digits` (embedded); `folder:PATH`; `npz:PATH`; `idx:PATH`; or the name of a TensorFlow
+        Datasets set, `mnist`, `cifar10:3.0.2`, `name/config:version`. See `load_digits`,
+        `load_folder`, `load_npz`, `load_idx`, `load_catalog` for each kind.
+      data_dir: where TensorFlow Datasets' sets are; else `TFDS_DATA_DIR`, else TFDS's default.
+      validation: the share of train, in [0, 1), that is set apart as validation split: seeded,
+        stratified, the rest stays for training. Not used if the set has its own validation split.
+      seed: of that share.
+      image_size: an integer for squares or `(height, width)`: every image is scaled until it just
+        covers it, and its center cropped. By default images keep their size where all have one.
+
+    Returns: a `Dataset`. Sets of up to 1 GiB of pixels are decoded at once and held in memory,
+    which finds every damaged image now; larger ones are decoded by the batch.
+
+    Raises: UserError, saying what was expected, what came and what to try.
+
+    >>> dataset = load_dataset("digits", validation=0.1)
+    >>> len(dataset.train), len(dataset.validation), len(dataset.test), dataset.image_shape
+    (1294, 144, 359, (28, 28, 1))
+    """
+    if not 0 <= validation < 1:
+        raise UserError(f"validation is a share of the train split in [0, 1), not {validation}")
+    size = _parse_size(image_size)
+    dataset = _read(name, data_dir, size)
+    dataset = _hold_in_memory(dataset)
+    dataset = _resize(dataset, size)
+    if dataset.num_classes < 2:
+        raise UserError(
+            f"{name} has only one class, {dataset.class_names[0]!r}; expected two or more"
+        )
+    if validation and dataset.validation is not None:
+        note = f"the set has its own validation split; the share {validation} is not used"
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
+    elif validation:
+        train, apart = split_validation(dataset.train, validation, seed)
+        dataset = dataclasses.replace(dataset, train=train, validation=apart)
+    return dataclasses.replace(dataset, normalization=channel_statistics(dataset.train))
+
+
+def _parse_size(image_size):
+    if image_size is None:
+        return None
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(f"the image size is one or two positive integers, not {image_size}")
+    return size
+
+
+def _read(name, data_dir, size):
+    if name == "digits":
+        return load_digits()
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        return load_folder(path, size)
+    if kind in ("npz", "idx"):
+        return {"npz": load_npz, "idx": load_idx}[kind](path)
+    return load_catalog(name, data_dir, size)
+
+
+def _hold_in_memory(dataset):
+    sources = {split: getattr(dataset, split) for split in SPLITS}
+    examples = sum(len(source) for source in sources.values() if source is not None)
+    if examples * math.prod(dataset.image_shape) > IN_MEMORY_BYTES:
+        return dataset
+    held = {
+        split: None if source is None else in_memory(source) for split, source in sources.items()
+    }
+    return dataclasses.replace(dataset, **held)
+
+
+def _resize(dataset, size):
+    """Arrays brought to the size asked for; other sources decode to it already."""
+    if size is None or dataset.image_shape[:2] == size:
+        return dataset
+    resized = {}
+    for split in SPLITS:
+        source = getattr(dataset, split)
+        if source is not None:
+            images = np.stack([resize_image(image, *size) for image in source.images])
+            source = ArraySource(images, source.labels)
+        resized[split] = source
+    native = "x".join(map(str, dataset.image_shape[:2]))
+    note = f"images of {native} are brought to {size[0]}x{size[1]}"
+    return dataclasses.replace(dataset, **resized, notes=(*dataset.notes, note))

@@ -1,0 +1,65 @@
+"""Batches on the device before they are asked for."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+
+END = object()
+
+
+def prefetch(batches: Iterable, place: Callable = jax.device_put, depth: int = 2) -> Iterator:
+    """`place(batch)` for each batch, in order, up to `depth` of them ahead, by a thread.
+
+    Args:
+      batches: what to read, in the thread.
+      place: puts a host batch on the devices, `CompiledStep.place_batch` for one.
+      depth: batches that wait on the device beside the one in use.
+
+    Returns: a generator. An exception in `batches` or `place` is raised where its batch would have
+    come. Closing the generator closes `batches` too and ends the thread.
+
+    >>> list(prefetch([1, 2, 3], place=lambda batch: 10 * batch))
+    [10, 20, 30]
+    """
+    if depth < 1:
+        raise ValueError(f"depth is at least 1, not {depth}")
+    return _prefetch(batches, place, depth)
+
+
+def _prefetch(batches, place, depth):
+    ready = queue.Queue(depth)
+    stop = threading.Event()
+
+    def fill():
+        iterator = iter(batches)
+        try:
+            for batch in iterator:
+                ready.put((place(batch), None))
+                if stop.is_set():
+                    return
+            ready.put((END, None))
+        except BaseException as error:  # raised again in the thread that asks for the batch
+            ready.put((END, error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            if batch is END:
+                return
+            yield batch
+    finally:
+        stop.set()
+        while thread.is_alive():  # a full queue may hold it up
+            with contextlib.suppress(queue.Empty):
+                ready.get(timeout=0.01)
+        thread.join()

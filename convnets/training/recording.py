@@ -1,0 +1,82 @@
+"""What a run keeps beside its state: lines, the sums between them, the best so far, the time."""
+
+import time
+
+from . import journal
+from .checkpoints import Checkpoints, score
+from .reporting import Meter
+from .state import TrainState
+
+
+class Record:
+    """The record of a run, in memory, and in its workdir where it has one.
+
+    Args:
+      workdir: where lines and checkpoints are written, or None.
+      checkpoints: of the workdir, or None.
+      host: what the checkpoint that the run goes on from says beside its state.
+      history: the lines that were written up to there.
+
+    Attributes:
+      history: every line so far.
+      meter: the sums of the training metrics since the last line about them.
+      saved: the step of the last checkpoint, or None.
+    """
+
+    def __init__(
+        self,
+        workdir: str | None = None,
+        checkpoints: Checkpoints | None = None,
+        host: dict | None = None,
+        history: list[dict] = (),
+    ):
+        host = {"step": None, "window": {}, "best": None, "seconds": 0.0} | (host or {})
+        self.workdir = workdir
+        self.checkpoints = checkpoints
+        self.history = list(history)
+        self.meter = Meter(host["window"])
+        self.saved = host["step"]
+        self._best = host["best"]
+        self._begin = time.monotonic() - host["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, less the time between a checkpoint and going on from it."""
+        return time.monotonic() - self._begin
+
+    def write(self, number: int, epoch: float, line: dict) -> dict:
+        """Adds a line about a step, to the history and to `metrics.jsonl`."""
+        line = {"step": number, "epoch": epoch, **line, "seconds": self.seconds}
+        self.history.append(line)
+        if self.workdir is not None:
+            journal.append(self.workdir, line)
+        return line
+
+    def is_best(self, line: dict) -> bool:
+        """Whether an evaluation is the best on validation so far; remembers it if so."""
+        validation = _validation(line)
+        if validation is None or (self._best and score(validation) <= score(self._best)):
+            return False
+        self._best = validation
+        return True
+
+    def save(self, number: int, state: TrainState) -> None:
+        """Starts to write a checkpoint of a host state, unless its step is saved already."""
+        if self.checkpoints is None or self.saved == number:
+            return
+        host = {
+            "step": number,
+            "window": self.meter.totals(),
+            "best": self._best,
+            "seconds": self.seconds,
+        }
+        last = self.history[-1] if self.history else {}
+        self.checkpoints.save(number, state, host, _validation(last, number))
+        self.saved = number
+
+
+def _validation(line, number=None):
+    """What a line says of validation at a step; None where it says nothing."""
+    if "validation_loss" not in line or (number is not None and line["step"] != number):
+        return None
+    return {name: line[name] for name in ("validation_accuracy", "validation_loss")}
