@@ -13,7 +13,7 @@ from tyro import conf
 
 from .errors import UserError
 from .training import journal
-from .training.options import TrainingOptions
+from .training.options import TrainingOptions, require_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,7 @@ def train(command: TrainCommand) -> int:
     """Train a model."""
     from . import data, fitting, models
 
+    require_ranges(command)
     dataset = data.load_dataset(
         command.data,
         data_dir=command.data_dir,

@@ -66,7 +66,7 @@ def fit(
     >>> model = convnets.create_model("linear", num_classes=10)
     >>> result = fit(model, convnets.load_dataset("digits"), steps=30, progress=False)
     >>> result.history[-1]["test_examples"], int(result.state.step)
-    (360, 30)
+    (359, 30)
     """
     given = create_options(**options)
     plan = make_plan(model, dataset, given, state)

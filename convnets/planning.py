@@ -180,7 +180,9 @@ def _make_optimizer(options, stop, dataset):
     observe = None
     if options.schedule == "plateau":
         if dataset.validation is None:
-            raise UserError("a plateau is seen on validation: give a share of it, as 0.1")
+            raise UserError(
+                "a plateau is seen on validation: set a share apart, as --validation 0.1"
+            )
         plateau, observe = schedules.reduce_on_plateau()
         optimizer = optax.chain(optimizer, plateau)
     if options.accumulate > 1:

@@ -21,7 +21,8 @@ class BatchNorm(nn.Module):
       group_size: examples in a group, None for the whole batch. It may exceed what one device
         holds, and must divide the global batch.
 
-    Input and output: `[B, …, C]`, floating; statistics, scale and bias are float32.
+    Input and output: `[B, …, C]`, floating; running averages, scale and bias are float32, and so
+    is the computation (float64 for float64 input).
 
     Raises: TypeError on integer input; ValueError where groups do not divide the batch.
 
@@ -65,4 +66,4 @@ class BatchNorm(nn.Module):
         return normalization.normalize(x, moments, scale, bias, self.epsilon)
 
     def _follow(self, old, new):
-        return self.momentum * old + (1 - self.momentum) * new
+        return (self.momentum * old + (1 - self.momentum) * new).astype(old.dtype)

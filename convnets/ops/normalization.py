@@ -10,7 +10,7 @@ from . import collective
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance, float32: of each group, `[G, C]`, as seen by each local example."""
+    """Mean and biased variance of each channel: `[C]`, or `[B, C]` with one set an example."""
 
     mean: jax.Array
     variance: jax.Array
@@ -19,11 +19,11 @@ class Moments(NamedTuple):
 def batch_moments(x: jax.Array) -> Moments:
     """Mean and variance of each channel over the whole global batch, `[C]`.
 
-    In two passes, so that it is exact for inputs far from zero. Every device holds as many
-    examples, so the mean of the devices' means is the mean.
+    In two passes, so that it is exact for inputs far from zero; in float32, or float64 for float64
+    inputs. Every device holds as many examples, so the mean of the devices' means is the mean.
     """
     axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
+    x = _widen(x)
     mean = collective.mean_over_data(jnp.mean(x, axes))
     variance = collective.mean_over_data(jnp.mean(jnp.square(_center(x, mean)), axes))
     return Moments(mean, variance)
@@ -43,13 +43,14 @@ def group_moments(x: jax.Array, group_size: int) -> tuple[Moments, Moments]:
     """
     local, channels = x.shape[0], x.shape[-1]
     batch_size = local * (collective.axis_size() or 1)
-    if batch_size % group_size:
+    if group_size < 1 or batch_size % group_size:
         raise ValueError(
             f"a batch of {batch_size} examples does not divide into groups of {group_size}"
         )
     groups = batch_size // group_size
-    x = x.astype(jnp.float32).reshape(local, -1, channels)
-    member = jax.nn.one_hot(collective.global_indices(local) // group_size, groups)  # [B, G]
+    x = _widen(x).reshape(local, -1, channels)
+    group = collective.global_indices(local) // group_size
+    member = jax.nn.one_hot(group, groups, dtype=x.dtype)  # [B, G]
 
     def mean_of_groups(values):  # [B, C] -> [G, C]
         sums = jnp.matmul(member.T, values, precision=lax.Precision.HIGHEST)
@@ -66,16 +67,22 @@ def group_moments(x: jax.Array, group_size: int) -> tuple[Moments, Moments]:
 
 
 def normalize(x, moments: Moments, scale, bias, epsilon: float):
-    """`scale * (x - mean) / sqrt(variance + epsilon) + bias`, in float32, returned in x's dtype.
+    """`scale * (x - mean) / sqrt(variance + epsilon) + bias`, returned in x's dtype.
 
-    Moments are `[C]`, or `[B, C]` for one set an example; `scale` and `bias` are `[C]`.
+    Computed in float32, or float64 for float64 inputs. Moments are `[C]`, or `[B, C]` for one set
+    an example; `scale` and `bias` are `[C]`.
     """
     shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
     mean, variance = (m if m.ndim == 1 else m.reshape(shape) for m in moments)
     factor = lax.rsqrt(variance + epsilon)
     factor = factor * _like(factor, scale)
-    y = _center(x.astype(jnp.float32), mean) * _like(x, factor) + _like(x, bias)
+    y = _center(_widen(x), mean) * _like(x, factor) + _like(x, bias)
     return y.astype(x.dtype)
+
+
+def _widen(x):
+    """Half precision as float32; the rest as it is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _center(x, mean):

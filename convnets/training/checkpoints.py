@@ -6,9 +6,11 @@ from step to step, and a hash of every array: Orbax itself restores flipped byte
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +20,9 @@ import jax
 import numpy as np
 
 from ..errors import UserError
+
+# What keeps a file from being written; Orbax buries it in long messages.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
 
 class Checkpoints:
@@ -45,6 +50,7 @@ class Checkpoints:
 
         self.folder = Path(folder).absolute()
         self._ocp = ocp
+        _ignore_abandoned_futures()
         self._silence = contextlib.ExitStack()
         self._silence.enter_context(_silenced("absl"))
         best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
@@ -81,9 +87,9 @@ class Checkpoints:
         cannot be written.
         """
         arrays = flatten(state)
-        infinite = [path for path, x in arrays.items() if not np.all(np.isfinite(x))]
-        if infinite:
-            raise UserError(f"not finite at step {step}, not saved: {', '.join(infinite[:3])}")
+        broken = [path for path, x in arrays.items() if _is_broken(path, x)]
+        if broken:
+            raise UserError(f"not finite at step {step}, not saved: {', '.join(broken[:3])}")
         hashes = {path: _hash(x) for path, x in arrays.items()}
         arrays = {path: x for path, x in arrays.items() if x.size}  # Orbax refuses empty ones
         args = self._ocp.args.Composite(
@@ -121,7 +127,6 @@ class Checkpoints:
 
         Raises: UserError when there is none, none is whole, or a whole one is of another model.
         """
-        _ignore_abandoned_reads()
         for step in self._candidates(which):
             try:
                 arrays, host = self._read(step)
@@ -184,9 +189,10 @@ def _silenced(name: str):
 
 
 @functools.cache
-def _ignore_abandoned_reads() -> None:
-    """From here on, drops two complaints that Orbax leaves behind when one of its parallel reads
-    fails, some time later: of results that nobody takes, on an event loop that is closed."""
+def _ignore_abandoned_futures() -> None:
+    """From here on, drops two complaints that Orbax leaves behind some time after one of its
+    parallel reads or writes fails: of results that nobody takes, on an event loop that is closed.
+    """
     hook = sys.unraisablehook
 
     def unless_closed_loop(unraisable):
@@ -237,6 +243,13 @@ def _path(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def _is_broken(path: str, array: np.ndarray) -> bool:
+    """Whether there is a NaN; or, but for what an optimizer remembers, an infinite number."""
+    if path.startswith("opt_state."):  # a plateau's best value is infinite at first
+        return bool(np.any(np.isnan(array)))
+    return not np.all(np.isfinite(array))
+
+
 def _hash(array: np.ndarray) -> str:
     array = np.ascontiguousarray(array)
     head = f"{array.dtype}{array.shape}".encode()
@@ -253,7 +266,7 @@ def _writing(folder, function, *args, **kwargs):
     try:
         return function(*args, **kwargs)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        for cause in ("No space left on device", "Permission denied", "Read-only file system"):
-            reason = cause if cause in str(error) else reason
-        raise UserError(f"checkpoints cannot be written to {folder}: {reason[:300]}") from error
+        text = str(error)
+        causes = [os.strerror(number) for number in WRITE_ERRORS if os.strerror(number) in text]
+        reason = causes[0] if causes else text.splitlines()[0][:300]
+        raise UserError(f"checkpoints cannot be written to {folder}: {reason}") from error

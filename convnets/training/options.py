@@ -78,28 +78,6 @@ class TrainingOptions:
     log_every: int = 100
     """Steps between lines about the training loss."""
 
-    def __post_init__(self):
-        for name in ("batch_size", "evaluate_every", "checkpoint_every", "accumulate", "keep"):
-            _require(self, name, lambda value: value is None or value >= 1, "at least 1")
-        for name in ("log_every", "devices"):
-            _require(self, name, lambda value: value is None or value >= 1, "at least 1")
-        for name in ("warmup", "seed", "steps"):
-            _require(self, name, lambda value: value is None or value >= 0, "not negative")
-        finite = "not negative and finite"
-        _require(self, "epochs", lambda value: value is None or 0 <= value < math.inf, finite)
-        if self.epochs is not None and self.steps is not None:
-            raise UserError(f"give epochs or steps, not both: {self.epochs} and {self.steps}")
-        _require(self, "ema", lambda value: value is None or 0 <= value < 1, "in [0, 1)")
-        _require(self, "label_smoothing", lambda value: 0 <= value < 1, "in [0, 1)")
-        if self.resume and not self.workdir:
-            raise UserError("resume needs the workdir of the run to go on with")
-
-
-def _require(options, name, holds, what):
-    value = getattr(options, name)
-    if not holds(value):
-        raise UserError(f"{name} must be {what}, not {value}")
-
 
 def create_options(**given) -> TrainingOptions:
     """Options by name.
@@ -115,7 +93,30 @@ def create_options(**given) -> TrainingOptions:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
             raise UserError(f"unknown option {name!r}; {hint}")
-    return TrainingOptions(**given)
+    options = TrainingOptions(**given)
+    require_ranges(options)
+    return options
+
+
+def require_ranges(options: TrainingOptions) -> None:
+    """Refuses values out of their range, and options that exclude each other, as UserError."""
+
+    def require(names, holds, what):
+        for name in names.split():
+            value = getattr(options, name)
+            if value is not None and not holds(value):
+                raise UserError(f"{name} must be {what}, not {value}")
+
+    require("batch_size evaluate_every checkpoint_every", lambda x: x >= 1, "at least 1")
+    require("accumulate keep log_every devices", lambda x: x >= 1, "at least 1")
+    require("warmup seed steps weight_decay", lambda x: x >= 0, "not negative")
+    require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
+    require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
+    require("learning_rate clip", lambda x: 0 < x < math.inf, "positive and finite")
+    if options.epochs is not None and options.steps is not None:
+        raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
+    if options.resume and not options.workdir:
+        raise UserError("resume needs the workdir of the run to go on with")
 
 
 def require_same_run(saved: dict, given: dict) -> None:

@@ -35,7 +35,8 @@ def create_schedule(
       steps: the length of the whole run.
       warmup: steps of a linear rise from `learning_rate / warmup`, before the rest.
 
-    Raises: UserError for an unknown name or a warm-up as long as the run.
+    Raises: UserError for an unknown name, a rate that is not positive, or a warm-up as long as
+    the run.
 
     Reference: cosine, Loshchilov and Hutter 2017, equation 5; step, He et al. 2015, section 4.2;
     warm-up, Goyal et al. 2017, section 2.2.
@@ -46,6 +47,8 @@ def create_schedule(
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
+    if not learning_rate > 0:
+        raise UserError(f"the learning rate must be positive, not {learning_rate}")
     if not 0 <= warmup < max(steps, 1):
         raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
     rest = steps - warmup

@@ -106,7 +106,9 @@ def test_train_copies_the_state_and_starts_at_its_step():
         while True:
             yield {"x": X}
 
-    numbers = [n for n, _, _ in convnets.train(make_step(quadratic, optimizer), state, batches, stop=5)]
+    numbers = [
+        n for n, _, _ in convnets.train(make_step(quadratic, optimizer), state, batches, stop=5)
+    ]
     assert asked == [2]
     assert numbers == [3, 4, 5]
     assert state.params["w"].tolist() == [0, 0, 0]

@@ -1,0 +1,249 @@
+"""The command line as a user meets it: what it prints, and what it refuses in one message."""
+
+import json
+import os
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+
+import convnets
+from convnets import cli
+from convnets.training import journal
+
+from . import shell
+
+QUICK = ["--model", "linear", "--steps", "4", "--evaluate-every", "4"]
+
+
+def call(capsys, *args, code=0):
+    """Output and error of a command in this process."""
+    try:
+        found = cli.main(list(map(str, args)))
+    except SystemExit as stop:
+        found = stop.code
+    out, error = capsys.readouterr()
+    assert found == code, out + error
+    return out, error
+
+
+def refused(capsys, *args):
+    """The one short message of a command that a user got wrong."""
+    out, error = call(capsys, *args, code=2)
+    assert "Traceback" not in out + error
+    lines = error.splitlines()  # our own message is one line, the option parser's a small box
+    assert len(lines) == 1 or (len(lines) <= 12 and "For full helptext" in error), error
+    assert out == ""
+    return error
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with a best checkpoint, and a picture of a digit."""
+    workdir = tmp_path_factory.mktemp("cli") / "run"
+    args = ["--workdir", str(workdir), "--validation", "0.2", "--epochs", "3"]
+    assert cli.main(["train", *args]) == 0
+    picture = workdir.parent / "digit.png"
+    cv2.imwrite(str(picture), convnets.load_dataset("digits").test[0]["image"])
+    return workdir, picture
+
+
+def test_train_writes_what_the_docs_say(finished):
+    workdir, _ = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["model"], config["data"], config["batch_size"]) == ("lenet5", "digits", 64)
+    lines = journal.read_metrics(workdir)
+    evaluations = [line for line in lines if "test_loss" in line]
+    assert {"step", "test_loss", "test_accuracy", "test_examples"} <= evaluations[-1].keys()
+    assert evaluations[-1]["test_examples"] == 359
+    training = next(line for line in lines if "train_loss" in line)
+    assert set(training) >= {
+        *("step", "epoch", "train_loss", "train_accuracy", "learning_rate"),
+        *("images_per_second", "seconds"),
+    }
+    assert (workdir / "checkpoints" / str(evaluations[-1]["step"])).is_dir()
+
+
+def test_evaluate_repeats_the_last_evaluation(finished, capsys):
+    workdir, _ = finished
+    last = journal.read_metrics(workdir)[-1]
+    for batch_size in (7, 359):
+        out, _ = call(capsys, "evaluate", "--workdir", workdir, "--batch-size", batch_size)
+        found = json.loads(out)
+        assert found["step"] == last["step"]
+        assert found["test_accuracy"] == last["test_accuracy"]
+        assert found["test_examples"] == 359
+        assert found["validation_accuracy"] == last["validation_accuracy"]
+        assert found["test_loss"] == pytest.approx(last["test_loss"], rel=1e-6)
+
+
+def test_the_best_checkpoint_is_the_best_on_validation(finished, capsys):
+    workdir, _ = finished
+    evaluations = [line for line in journal.read_metrics(workdir) if "test_loss" in line]
+    best = max(
+        evaluations, key=lambda line: (line["validation_accuracy"], -line["validation_loss"])
+    )
+    out, _ = call(capsys, "evaluate", "--workdir", workdir, "--checkpoint", "best")
+    assert json.loads(out)["step"] == best["step"]
+
+
+def test_predict_prints_a_json_line_an_image(finished, capsys):
+    workdir, picture = finished
+    out, _ = call(capsys, "predict", "--workdir", workdir, picture, picture)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["path"] for line in lines] == [str(picture)] * 2
+    assert lines[0] | {"path": ""} == lines[1] | {"path": ""}
+    assert len(lines[0]["names"]) == len(lines[0]["probabilities"]) == 5
+    assert lines[0]["probabilities"] == sorted(lines[0]["probabilities"], reverse=True)
+    run = convnets.load_run(workdir)
+    image = convnets.load_dataset("digits").test[0]["image"]
+    expected = convnets.predict(run.model, run.state, image[None])[0]
+    assert lines[0]["names"][0] == str(expected.argmax())
+    np.testing.assert_allclose(lines[0]["probabilities"][0], expected.max(), rtol=1e-5)
+
+
+def test_models_summary_and_help(capsys):
+    out, _ = call(capsys, "models", "resnet*")
+    assert out.split() == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
+    out, _ = call(capsys, "summary", "resnet18", "--image", "64x64x3", "--num-classes", "10")
+    assert "11,181,642" in out
+    out, _ = call(capsys, "train", "--help")
+    for option in ("--learning-rate", "--resume", "--checkpoint-every", "--label-smoothing"):
+        assert option in out
+
+
+def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out, _ = call(capsys, "train", *QUICK)
+    assert "of 359" in out.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--model", "lenet6"], "did you mean 'lenet5'"),
+        (["train", "--data", "digts"], "did you mean 'digits'"),
+        (["train", "--optimizer", "adm"], "did you mean 'adam'"),
+        (["train", "--schedule", "cosin"], "did you mean 'cosine'"),
+        (["train", "--augment", "rotat"], "did you mean 'rotate'"),
+        (["train", "--loss", "entropy"], "did you mean 'cross_entropy'"),
+        (["train", "--lerning-rate", "1"], "--learning-rate"),
+        (["train", "--parallel", "pmapp"], "pmap"),
+        (["trian"], "train"),
+        (["train", "--batch-size", "0"], "batch_size must be at least 1, not 0"),
+        (["train", "--batch-size", "5000"], "5000"),
+        (["train", "--batch-size", "60", "--devices", "8"], "56 or 64"),
+        (["train", "--devices", "99"], "99 devices were asked for; there are 8"),
+        (["train", "--learning-rate", "-1"], "learning_rate must be positive and finite, not -1"),
+        (["train", "--epochs", "1", "--steps", "5"], "epochs or steps, not both"),
+        (["train", "--ema", "1.5"], "ema must be in [0, 1), not 1.5"),
+        (["train", "--schedule", "plateau"], "--validation 0.1"),
+        (["train", "--resume"], "resume needs the workdir"),
+        (["train", "--validation", "2"], "not 2"),
+        (["train", "--model", "cifar_resnet21"], "cifar_resnet20"),
+        (["train", "--data", "folder:/nowhere"], "/nowhere"),
+        (["train", "--data", "npz:/nowhere.npz"], "/nowhere.npz"),
+        (["summary", "resnet51"], "did you mean 'resnet50'"),
+        (["summary", "lenet5", "--image", "28x28"], "224x224x3"),
+        (["summary", "lenet5", "--image", "4x4x1"], "lenet5|pixel|4"),
+        (["models", "nothing*"], "no model's name matches"),
+        (["data", "prepare", "mnits"], "did you mean 'mnist'"),
+        (["evaluate", "--workdir", "/nowhere"], "/nowhere holds no run"),
+        (["train", "--resume", "--workdir", "/nowhere"], "/nowhere holds no run"),
+    ],
+)
+def test_bad_input_is_refused_in_one_message(capsys, args, message):
+    error = refused(capsys, *args)
+    assert any(part in error for part in message.split("|")), error
+
+
+def test_a_set_that_is_not_there_names_the_command_that_prepares_it(capsys, tmp_path):
+    error = refused(capsys, "train", "--data", "cifar10", "--data-dir", tmp_path)
+    assert "convnets data prepare cifar10" in error
+
+
+def test_a_workdir_with_another_run_is_left_alone(finished, capsys):
+    workdir, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    error = refused(capsys, "train", "--workdir", workdir)
+    assert "holds another run" in error
+    assert "--resume" in error
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_bad_checkpoints_and_images_are_refused(finished, capsys, tmp_path):
+    workdir, picture = finished
+    error = refused(capsys, "evaluate", "--workdir", workdir, "--checkpoint", "12345")
+    assert "there is no checkpoint 12345" in error
+    error = refused(capsys, "evaluate", "--workdir", workdir, "--checkpoint", "bets")
+    assert "last, best or a step" in error
+    text = tmp_path / "text.png"
+    text.write_text("this is no picture")
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(picture.read_bytes()[:-40])
+    for path in (text, truncated, tmp_path / "missing.png"):
+        assert str(path) in refused(capsys, "predict", "--workdir", workdir, picture, path)
+
+
+def test_other_data_with_other_classes_is_refused(finished, capsys, tmp_path):
+    workdir, _ = finished
+    images = np.zeros((9, 28, 28, 1), np.uint8)
+    labels = np.arange(9) % 3
+    np.savez(tmp_path / "three.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    error = refused(
+        capsys, "evaluate", "--workdir", workdir, "--data", f"npz:{tmp_path / 'three.npz'}"
+    )
+    assert "10 classes" in error
+    assert "3" in error
+
+
+def test_a_loss_that_explodes_stops_with_its_step_and_keeps_the_last_checkpoint(capsys, tmp_path):
+    settings = ["--model", "mlp", "--workdir", tmp_path, "--checkpoint-every", "1"]
+    settings += ["--optimizer", "sgd", "--learning-rate", "1e20", "--warmup", "39", "--steps", "40"]
+    _, error = call(capsys, "train", *settings, code=2)
+    assert "the loss of step" in error or "not finite at step" in error
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    if steps:
+        assert f"the checkpoint of step {steps[-1]} is kept" in error
+        run = convnets.load_run(tmp_path)
+        assert all(np.isfinite(x).all() for x in run.state.params["head"].values())
+    else:
+        assert "there is no checkpoint" in error
+
+
+def test_a_workdir_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    error = refused(capsys, "train", *QUICK, "--workdir", tmp_path / "file" / "run")
+    assert "cannot write to" in error
+
+
+def test_a_full_disk(tmp_path, capsys):
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    (folder / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(convnets.UserError, match="No space left"):
+        journal.append(folder, {"step": 1})
+
+    # No file may grow beyond 40 KiB: enough for config and metrics, not for the parameters.
+    process = subprocess.run(
+        f"ulimit -f 40; exec {shell.COMMAND} train --steps 4 --workdir {tmp_path / 'run'}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+    )
+    assert process.returncode == 2, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+    assert process.stderr.endswith("checkpoints: File too large\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    process = subprocess.run(
+        f"{shell.COMMAND} models | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert process.stderr == ""
+    assert process.returncode == 0
