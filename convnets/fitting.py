@@ -69,7 +69,13 @@ def fit(
     (359, 30)
     """
     given = create_options(**options)
+    if given.resume and state is not None:
+        raise UserError("give a state to go on from or resume, not both")
     plan = make_plan(model, dataset, given, state)
+    if state is not None:
+        state = plan.adopt(state)
+    if progress:
+        print(plan.describe())
     workdir = given.workdir
     if workdir is None:
         return _run(plan, state or plan.create_state(), Record(), progress)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -19,6 +20,7 @@ from .ops.collective import DATA_AXIS
 from .runs import evaluate_splits
 from .tasks import classification_loss
 from .training import optimizers, schedules
+from .training.checkpoints import flatten, unflatten
 from .training.options import TrainingOptions
 from .training.state import TrainState
 from .training.step import make_eval_step, make_step
@@ -53,6 +55,30 @@ class Plan(NamedTuple):
     eval_step: parallel.CompiledStep
     batches: Callable[[int], Iterator]
     create_state: Callable[[], TrainState]
+
+    def describe(self) -> str:
+        """The run in one line."""
+        devices = list(self.step.mesh.devices.flat)
+        kind = devices[0].device_kind
+        splits = ("train", "validation", "test")
+        sources = [(split, getattr(self.dataset, split)) for split in splits]
+        sizes = [f"{len(source):,} {split}" for split, source in sources if source is not None]
+        return (
+            f"{self.dataset.name}: {', '.join(sizes)}; steps of {self.options.batch_size} examples "
+            f"up to step {self.stop:,}; {self.options.parallel}, {len(devices)} x {kind}"
+        )
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """A given state, to go on from; with the data's normalization where it has none.
+
+        Raises: UserError for a state of another model or optimizer, or of other moving averages.
+        """
+        template = jax.eval_shape(self.create_state)
+        if state.normalization is None:
+            normalization = self.dataset.normalization
+            arrays = (np.asarray(x, np.float32) for x in normalization)
+            state = state.replace(normalization=image.Normalization(*arrays))
+        return unflatten(template, flatten(state), "the given state")
 
     def epoch(self, number: int) -> float:
         """Passes over the training split after a number of steps."""
@@ -166,6 +192,7 @@ def _create_state(model, dataset, optimizer, options, normalization):
 def _make_optimizer(options, stop, dataset):
     """The learning rate by update, the optimizer, and what observes a plateau."""
     if isinstance(options.optimizer, optax.GradientTransformation):
+        _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
         return None, optax.with_extra_args_support(options.optimizer), None
     updates = -(-stop // options.accumulate)
     learning_rate = schedules.create_schedule(
@@ -190,6 +217,16 @@ def _make_optimizer(options, stop, dataset):
     return learning_rate, optimizer, observe
 
 
+def _require_untouched(options, names):
+    """Refuses options that an optimizer of the caller's own would not hear of."""
+    defaults = TrainingOptions()
+    given = [name for name in names.split() if getattr(options, name) != getattr(defaults, name)]
+    if given:
+        raise UserError(
+            f"an optimizer of your own brings its {', '.join(given)} along; build it in with Optax"
+        )
+
+
 def _make_augment(augment):
     if callable(augment) or not augment or tuple(augment) == ("none",):
         return augment if callable(augment) else None
@@ -208,13 +245,15 @@ def _make_batches(source, options, step):
         return data.resident_batches(
             source, size, seed=seed, sharding=divided, replicated=replicated
         )
-    batches = data.batches(source, size, seed=seed)
+    batches = data.batches(source, size, seed=seed, workers=options.workers)
     return lambda start: data.prefetch(batches(start), step.place_batch)
 
 
 def _with_precision(model, precision):
     if precision == "float32":
         return model
+    if precision != "bfloat16":
+        raise unknown("precision", precision, ("float32", "bfloat16"))
     if not hasattr(model, "dtype"):
         raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
     return model.clone(dtype=jnp.dtype(precision))

@@ -136,7 +136,7 @@ class Checkpoints:
                 if set_aside:
                     self._set_aside(step)
                 continue
-            return step, unflatten(template, arrays, step, partial=partial), host
+            return step, unflatten(template, arrays, f"checkpoint {step}", partial=partial), host
         raise UserError(f"no whole checkpoint is left in {self.folder}")
 
     def _candidates(self, which):
@@ -211,8 +211,8 @@ def flatten(state) -> dict[str, np.ndarray]:
     return {_path(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def unflatten(template, arrays: dict[str, np.ndarray], step: int, *, partial: bool = False):
-    """The tree of the template's structure with the given arrays.
+def unflatten(template, arrays: dict[str, np.ndarray], what: str, *, partial: bool = False):
+    """The tree of the template's structure with the given arrays; `what` names them in errors.
 
     Raises: UserError where paths, shapes or types are others.
     """
@@ -226,14 +226,14 @@ def unflatten(template, arrays: dict[str, np.ndarray], step: int, *, partial: bo
     unused = [] if partial else sorted(arrays.keys() - wanted.keys())
     if missing or unused:
         raise UserError(
-            f"checkpoint {step} is of another model or optimizer: "
+            f"{what} is of another model, optimizer or ema: "
             f"missing {missing[:3] or 'nothing'}, not used {unused[:3] or 'nothing'}"
         )
     for path, leaf in wanted.items():
         found = arrays[path]
         if found.shape != leaf.shape or found.dtype != leaf.dtype:
             raise UserError(
-                f"checkpoint {step} is of another model: {path} should be {leaf.dtype}"
+                f"{what} is of another model: {path} should be {leaf.dtype}"
                 f"{list(leaf.shape)}, it is {found.dtype}{list(found.shape)}"
             )
     return jax.tree.unflatten(treedef, [arrays[path] for path in wanted])

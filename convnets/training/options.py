@@ -11,6 +11,7 @@ from ..errors import UserError
 MAY_CHANGE = (
     "epochs",
     "steps",
+    "workers",
     "devices",
     "parallel",
     "log_every",
@@ -60,6 +61,8 @@ class TrainingOptions:
     """Of the initialization, the order of the data, augmentation and dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters, statistics and losses stay float32."""
+    workers: int = 0
+    """Processes that decode images ahead, for data that does not fit in memory; 0: threads."""
     devices: int | None = None
     """Number of devices. Default: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
@@ -67,8 +70,9 @@ class TrainingOptions:
     workdir: str | None = None
     """Folder for config, metrics and checkpoints. Without it nothing is written."""
     resume: bool = False
-    """Go on with the run in workdir, from its last whole checkpoint. What may differ from the
-    run's own settings: epochs, steps, devices, parallel, log_every, checkpoint_every, keep."""
+    """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
+    run's own settings: epochs, steps, workers, devices, parallel, log_every, checkpoint_every,
+    keep."""
     evaluate_every: int | None = None
     """Steps between evaluations. Default: an epoch."""
     checkpoint_every: int | None = None
@@ -93,6 +97,9 @@ def create_options(**given) -> TrainingOptions:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
             raise UserError(f"unknown option {name!r}; {hint}")
+    augment = given.get("augment")
+    if "augment" in given and not callable(augment):  # as it is compared and written down
+        given["augment"] = (augment,) if isinstance(augment, str) else tuple(augment or ())
     options = TrainingOptions(**given)
     require_ranges(options)
     return options
@@ -109,7 +116,7 @@ def require_ranges(options: TrainingOptions) -> None:
 
     require("batch_size evaluate_every checkpoint_every", lambda x: x >= 1, "at least 1")
     require("accumulate keep log_every devices", lambda x: x >= 1, "at least 1")
-    require("warmup seed steps weight_decay", lambda x: x >= 0, "not negative")
+    require("warmup seed steps workers weight_decay", lambda x: x >= 0, "not negative")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
     require("learning_rate clip", lambda x: 0 < x < math.inf, "positive and finite")

@@ -53,7 +53,7 @@ def create_schedule(
         raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
     rest = steps - warmup
     if name == "cosine":
-        schedule = optax.cosine_decay_schedule(learning_rate, rest)
+        schedule = optax.cosine_decay_schedule(learning_rate, max(rest, 1))
     elif name == "step":
         drops = {steps // 2 - warmup: 0.1, steps * 3 // 4 - warmup: 0.1}
         schedule = optax.piecewise_constant_schedule(learning_rate, drops)

@@ -1,0 +1,90 @@
+"""Dropout draws one mask an example, the same however the devices share the batch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convnets.layers import Dropout
+
+from ..spreading import SPREAD, spread
+
+KEY = jax.random.key(3)
+
+
+def drop(x, rate=0.5, key=KEY):
+    return Dropout(rate).apply({}, x, train=True, rngs={"dropout": key})
+
+
+def test_evaluation_is_the_identity_and_needs_no_key():
+    x = jnp.arange(12.0).reshape(3, 4)
+    assert Dropout(0.9).apply({}, x, train=False).tolist() == x.tolist()
+    assert Dropout(0.0).apply({}, x, train=True).tolist() == x.tolist()
+    assert Dropout(0.9).init(KEY, x, train=True) == {}
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+def test_values_are_dropped_or_scaled_and_their_mean_is_kept(rate):
+    x = np.linspace(1, 2, 20_000, dtype=np.float32).reshape(200, 10, 10)
+    y = np.asarray(drop(jnp.asarray(x), rate))
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], x[kept] / (1 - rate), rtol=1e-6)
+    for mean, expected, variance in (
+        (kept.mean(), 1 - rate, rate * (1 - rate)),
+        (y.mean(), x.mean(), np.square(x).mean() * rate / (1 - rate)),
+    ):
+        assert abs(mean - expected) < 4 * (variance / x.size) ** 0.5  # standard deviations
+
+
+def test_gradient_is_the_mask():
+    x = jnp.linspace(1, 2, 12).reshape(3, 4)
+    y, pull_back = jax.vjp(drop, x)
+    (of_x,) = pull_back(jnp.ones_like(y))
+    np.testing.assert_allclose(of_x, np.where(y == 0, 0, 2))
+
+
+def test_masks_differ_by_example_module_and_key():
+    x = jnp.ones((6, 64))
+    rows = np.asarray(drop(x))
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return tuple(Dropout(0.5, name=name)(x, train=train) for name in ("first", "second"))
+
+    first, second = Two().apply({}, x, train=True, rngs={"dropout": KEY})
+    again, _ = Two().apply({}, x, train=True, rngs={"dropout": KEY})
+    other, _ = Two().apply({}, x, train=True, rngs={"dropout": jax.random.key(4)})
+    assert (first == again).all()
+    for masks in (second, other):
+        same = np.asarray(first == masks).mean(1)
+        assert (same < 0.9).all()
+
+
+@pytest.mark.parametrize("way", SPREAD)
+def test_devices_draw_the_masks_of_the_whole_batch(way):
+    x = np.linspace(1, 2, 24 * 10, dtype=np.float32).reshape(24, 5, 2)
+    _, rows = spread(lambda key, x: ((), drop(x, key=key)), way, KEY, x)
+    np.testing.assert_array_equal(rows, drop(jnp.asarray(x)))
+
+
+def test_half_precision_stays():
+    y = drop(jnp.ones((4, 8), jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    assert set(np.unique(np.asarray(y, np.float32))) == {0, 2}
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_rates_outside_of_0_to_1_are_refused(rate):
+    for train in (True, False):
+        with pytest.raises(ValueError, match=rf"in \[0, 1\), not {rate}"):
+            Dropout(rate).apply({}, jnp.ones((2, 2)), train=train)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(TypeError, match="int32"):
+        Dropout(0.5).apply({}, jnp.ones((2, 2), jnp.int32), train=False)
+    with pytest.raises(TypeError, match="train"):
+        Dropout(0.5).apply({}, jnp.ones((2, 2)))

@@ -1,0 +1,163 @@
+"""`fit` and `predict` on a few real digits, mostly with the linear model, for a few steps."""
+
+import jax
+import numpy as np
+import pytest
+
+import convnets
+from convnets.data import batch_indices
+from convnets.training import optimizers
+
+from .small_runs import (
+    LINEAR,
+    PLAIN,
+    Small,
+    assert_same_bits,
+    column,
+    cross_entropy,
+    few_digits,
+    fit,
+    images_of,
+    plain_run,
+    timeless,
+)
+
+
+@pytest.mark.parametrize("name", sorted(optimizers.OPTIMIZERS))
+def test_the_loss_falls_with_every_optimizer(name):
+    rate = min(0.01, optimizers.default_learning_rate(name))
+    result = fit(optimizer=name, learning_rate=rate, steps=10, evaluate_every=10)
+    losses = column(result, "train_loss")
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.2
+
+
+def test_lenet_learns_the_digits_with_augmentation():
+    dataset = convnets.load_dataset("digits")
+    model = convnets.create_model("lenet1", num_classes=10)
+    options = {"augment": ("translate",), "batch_size": 64, "learning_rate": 0.01}
+    result = fit(model, dataset, steps=60, evaluate_every=60, **options)
+    assert result.history[-1]["test_accuracy"] > 0.8
+    assert result.history[-1]["test_examples"] == len(dataset.test)
+
+
+def test_lines_say_what_happened_when():
+    result = fit(epochs=1.5, evaluate_every=5, log_every=3, learning_rate=0.01)
+    lines = result.history
+    assert [line["step"] for line in lines if "train_loss" in line] == [3, 6, 8]
+    assert [line["step"] for line in lines if "test_loss" in line] == [5, 8]
+    assert int(result.state.step) == 8  # 1.5 times 120 examples, 24 at a time
+    for line in lines:
+        assert line["epoch"] == pytest.approx(line["step"] * 24 / 120)
+        if "test_loss" in line:
+            assert (line["test_examples"], line["validation_examples"]) == (50, 40)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result.state))
+    test = few_digits().test
+    accuracy = (
+        convnets.predict(LINEAR, result.state, images_of(test)).argmax(1) == test.labels
+    ).mean()
+    assert lines[-1]["test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_training_line_is_of_the_batches_since_the_last():
+    """With a learning rate of nearly 0 every loss is that of the first parameters."""
+    still = {"optimizer": "sgd", "learning_rate": 1e-30, "seed": 3}
+    for smoothing in (0.0, 0.3):
+        result = fit(steps=4, log_every=2, label_smoothing=smoothing, **still)
+        for end, loss in zip((2, 4), column(result, "train_loss")):
+            steps = range(end - 2, end)
+            seen = np.concatenate([batch_indices(120, 24, step, seed=3) for step in steps])
+            batch = few_digits().train.batch(seen)
+            probabilities = convnets.predict(LINEAR, result.state, batch["image"])
+            values = (1 - smoothing) * cross_entropy(probabilities, batch["label"])
+            values -= smoothing * np.log(probabilities.astype(np.float64)).mean(1)
+            assert loss == pytest.approx(values.mean(), rel=1e-5)
+
+
+def test_the_seed_decides_every_bit():
+    again = fit(**PLAIN)
+    assert timeless(again.history) == timeless(plain_run().history)
+    assert_same_bits(again.state, plain_run().state)
+    still = PLAIN | {"steps": 1, "learning_rate": 1e-30}
+    first, second = (fit(**(still | {"seed": seed})).state for seed in (1, 2))
+    assert first.key.tolist() != second.key.tolist()
+    kernels = [state.params["head"]["kernel"] for state in (first, second)]
+    assert abs(np.corrcoef(*map(np.ravel, kernels))[0, 1]) < 0.1
+
+
+def test_a_state_goes_on_from_its_step_and_stays_as_it_is():
+    first = fit(steps=2, **PLAIN)
+    before = jax.tree.map(np.copy, first.state)
+    second = fit(steps=2, state=first.state, **PLAIN)
+    assert_same_bits(first.state, before)
+    assert_same_bits(second.state, plain_run().state)
+    assert [line["step"] for line in second.history] == [3, 4, 4]
+    assert second.history[-1]["test_loss"] == plain_run().history[-1]["test_loss"]
+
+
+def test_nothing_is_left_to_do_for_a_finished_run():
+    result = fit(steps=0, state=plain_run().state, **PLAIN)
+    assert_same_bits(result.state, plain_run().state)
+    assert result.history[-1]["test_loss"] == plain_run().history[-1]["test_loss"]
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys):
+    fit(progress=True)
+    out, err = capsys.readouterr()
+    lines = [line.split(",")[0] for line in out.splitlines()]
+    assert lines[-5:] == ["step 1", "step 2", "step 3", "step 4", "step 4"]
+    assert "of 50" in out.splitlines()[-1]
+    assert err == ""
+
+
+def test_every_compilation_gives_the_same_history():
+    options = {"augment": ("translate",), "evaluate_every": 2, "optimizer": "momentum"}
+    expected = fit(Small(), **options)
+    for parallel in ("jit", "shard_map", "pmap"):
+        result = fit(Small(), devices=8, parallel=parallel, **options)
+        for line, other in zip(timeless(result.history), timeless(expected.history), strict=True):
+            assert line == pytest.approx(other, rel=1e-5, abs=1e-5), parallel
+        for a, b in zip(jax.tree.leaves(result.state), jax.tree.leaves(expected.state)):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=parallel)
+
+
+def test_the_default_batch_suits_three_devices():
+    result = fit(devices=3, batch_size=None, steps=1)
+    assert result.history[0]["epoch"] == pytest.approx(66 / 120)
+    assert result.history[-1]["test_examples"] == 50
+
+
+def test_a_source_that_is_streamed_gives_the_bits_of_one_on_the_device(monkeypatch):
+    monkeypatch.setattr("convnets.planning.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("convnets.data.resident_batches", None)  # to be sure
+    streamed = fit(**PLAIN)
+    assert_same_bits(streamed.state, plain_run().state)
+    assert timeless(streamed.history) == timeless(plain_run().history)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_predictions_are_the_softmax_of_the_model(dtype):
+    state = fit(Small(), ema=0.9).state
+    digits = few_digits()
+    images = images_of(digits.test, dtype)
+    prepared = convnets.prepare(images, digits.normalization)
+    expected = jax.nn.softmax(Small().apply(state.ema, prepared, train=False))
+    for batch_size in (1, 7, 50, 1000):
+        probabilities = convnets.predict(Small(), state, images, batch_size=batch_size)
+        assert isinstance(probabilities, np.ndarray)
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_images_of_another_rank_are_refused():
+    with pytest.raises(ValueError, match=r"came shape \(28, 28, 1\)"):
+        convnets.predict(LINEAR, plain_run().state, np.zeros((28, 28, 1), np.uint8))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
+    with pytest.raises(convnets.UserError, match=r"loss of step \d is (inf|nan); .*no checkpoint"):
+        fit(optimizer="sgd", learning_rate=1e30, loss="squared_error")
+
+    def spoil(key, image):
+        return image / 0
+
+    with pytest.raises(convnets.UserError, match="loss of step 1 is nan"):
+        fit(augment=spoil)

@@ -1,0 +1,184 @@
+"""What each option of a run does to its numbers, and what is refused before it starts."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import convnets
+from convnets.data import batch_indices
+from convnets.ops import image
+
+from .small_runs import (
+    LINEAR,
+    PLAIN,
+    Small,
+    assert_same_bits,
+    column,
+    cross_entropy,
+    few_digits,
+    fit,
+    images_of,
+    plain_run,
+)
+
+
+def test_accumulation_is_a_larger_batch():
+    whole = fit(steps=3, batch_size=48, **PLAIN)
+    parts = fit(steps=6, accumulate=2, **PLAIN)
+    for a, b in zip(jax.tree.leaves(parts.state.params), jax.tree.leaves(whole.state.params)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert int(parts.state.step) == 6
+    halves = np.reshape(column(parts, "train_loss"), (3, 2)).mean(1)
+    np.testing.assert_allclose(halves, column(whole, "train_loss"), rtol=1e-5)
+
+
+def test_schedules_count_updates_where_batches_are_accumulated():
+    options = {"optimizer": "sgd", "warmup": 2, "learning_rate": 0.1}
+    rates = column(fit(steps=8, accumulate=2, **options), "learning_rate")
+    np.testing.assert_allclose(rates[::2], column(fit(steps=4, **options), "learning_rate"))
+    np.testing.assert_allclose(rates[::2], rates[1::2])
+    np.testing.assert_allclose(rates[::2], [0.05, 0.1, 0.1, 0.05], rtol=1e-6)
+
+
+def test_clipping_bounds_the_first_step():
+    start = fit(steps=1, learning_rate=1e-30, **PLAIN).state.params
+    norms = []
+    for clip in (None, 0.01):
+        result = fit(steps=1, learning_rate=1.0, clip=clip, **PLAIN)
+        moved = jax.tree.map(np.subtract, result.state.params, start)
+        norms.append(float(optax.tree.norm(moved)))
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_moving_averages_follow_and_are_what_is_evaluated():
+    start = fit(steps=1, learning_rate=1e-30, **PLAIN).state.params
+    result = fit(steps=1, ema=0.9, **PLAIN)
+    params, average = result.state.params, result.state.ema["params"]
+    for old, new, mean in zip(*map(jax.tree.leaves, (start, params, average))):
+        np.testing.assert_allclose(mean, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-7)
+    losses = []
+    for state in (result.state, result.state.replace(ema=None)):
+        probabilities = convnets.predict(LINEAR, state, images_of(few_digits().test))
+        losses.append(cross_entropy(probabilities, few_digits().test.labels).mean())
+    assert result.history[-1]["test_loss"] == pytest.approx(losses[0], rel=1e-6)
+    assert abs(losses[0] / losses[1] - 1) > 1e-4
+
+
+def test_bfloat16_computes_close_by_and_keeps_float32():
+    model = convnets.create_model("lenet1", num_classes=10)
+    results = [fit(model, precision=precision) for precision in ("bfloat16", "float32")]
+    half, single = (np.array(column(result, "train_loss")) for result in results)
+    np.testing.assert_allclose(half, single, rtol=0.02)
+    assert (half != single).any()
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(results[0].state.params)}
+    assert dtypes == {np.dtype("float32")}
+
+
+def test_augmentation_by_function_by_name_or_none():
+    assert_same_bits(fit(augment=("none",), **PLAIN).state, plain_run().state)
+    by_name = fit(augment=("flip", "translate"), **PLAIN)
+    composed = image.compose(image.flip_horizontal, image.translate)
+    assert_same_bits(by_name.state, fit(augment=composed, **PLAIN).state)
+    assert column(by_name, "train_loss")[0] != column(plain_run(), "train_loss")[0]
+
+
+def test_augmentation_is_for_training_alone():
+    def blacken(key, image):
+        return 0 * image
+
+    result = fit(augment=blacken, steps=1, learning_rate=1e-30, **PLAIN)
+    train, test = few_digits().train, few_digits().test
+    batch = train.batch(batch_indices(120, 24, 0, seed=1))
+    black = convnets.predict(LINEAR, result.state, 0 * batch["image"])
+    seen = convnets.predict(LINEAR, result.state, images_of(test))
+    losses = [cross_entropy(black, batch["label"]), cross_entropy(seen, test.labels)]
+    for name, values in zip(("train_loss", "test_loss"), losses):
+        assert column(result, name) == [pytest.approx(values.mean(), rel=1e-5)]
+
+
+def test_squared_error_and_an_optimizer_of_ones_own():
+    result = fit(loss="squared_error", optimizer=optax.sgd(1e-3), steps=10, evaluate_every=10)
+    losses = column(result, "train_loss")
+    assert losses[-1] < losses[0]
+    assert set(column(result, "learning_rate")) == {None}
+
+
+def test_a_plateau_on_validation_lowers_the_learning_rate():
+    """Nothing moves at such a rate: five evaluations without a fall after the first."""
+    options = {"schedule": "plateau", "learning_rate": 1e-20, "optimizer": "sgd"}
+    rates = column(fit(steps=8, evaluate_every=1, **options), "learning_rate")
+    np.testing.assert_allclose(rates, [1e-20] * 6 + [1e-21] * 2, rtol=1e-5)
+    without = dataclasses.replace(few_digits(), validation=None)
+    with pytest.raises(convnets.UserError, match="plateau is seen on validation"):
+        fit(dataset=without, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rat": 0.1}, "unknown option 'learning_rat'; did you mean 'learning_rate'"),
+        ({"optimizer": "nestrov"}, "unknown optimizer 'nestrov'; did you mean 'nesterov'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"augment": ("flop",)}, "unknown augmentation 'flop'; did you mean 'flip'"),
+        ({"loss": "cross-entropy"}, "did you mean 'cross_entropy'"),
+        ({"parallel": "pmapp"}, "did you mean 'pmap'"),
+        ({"epochs": 1, "steps": 3}, "epochs or steps, not both: 1 and 3"),
+        ({"batch_size": 121}, "batch size 121 is larger than .* 120 examples"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 20, "devices": 8}, "20 examples .* 8 devices; take 16 or 24"),
+        ({"warmup": 4}, "warm-up of 4 steps does not fit a run of 4 steps"),
+        ({"label_smoothing": 0.1, "loss": "squared_error"}, "not for squared_error"),
+        ({"precision": "bfloat16"}, "Small has no dtype"),
+        ({"resume": True}, "resume needs the workdir"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    model = Small() if "precision" in options else LINEAR
+    with pytest.raises(convnets.UserError, match=message):
+        fit(model, **options)
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(convnets.UserError, match=r"digits has 10 classes; .* shape \(2, 7\)"):
+        fit(convnets.create_model("linear", num_classes=7))
+
+
+def test_a_state_of_other_settings_is_refused():
+    state = plain_run().state
+    mlp = convnets.create_model("mlp", num_classes=10, features=(4,))
+    for options in ({"optimizer": "adam"}, {"ema": 0.9}, {"model": mlp}, {"accumulate": 2}):
+        with pytest.raises(convnets.UserError, match="given state is of another"):
+            fit(state=state, **(PLAIN | options))
+    with pytest.raises(convnets.UserError, match=r"not used \['ema.params.head.bias'"):
+        fit(state=fit(ema=0.9, **PLAIN).state, **PLAIN)
+
+
+def test_a_state_without_normalization_takes_that_of_the_data():
+    bare = plain_run().state.replace(normalization=None)
+    result = fit(steps=1, state=bare, **PLAIN)
+    test = few_digits().test
+    values = cross_entropy(convnets.predict(LINEAR, result.state, images_of(test)), test.labels)
+    assert result.history[-1]["test_loss"] == pytest.approx(values.mean(), rel=1e-5)
+
+
+def test_an_optimizer_of_ones_own_takes_no_options_of_the_named():
+    for option in ({"clip": 1.0}, {"learning_rate": 0.1}, {"schedule": "step"}, {"accumulate": 2}):
+        with pytest.raises(convnets.UserError, match=f"brings its {next(iter(option))} along"):
+            fit(optimizer=optax.sgd(0.1), **option)
+
+
+def test_no_step_at_all():
+    result = fit(steps=0)
+    assert int(result.state.step) == 0
+    assert [line["test_examples"] for line in result.history] == [50]
+
+
+def test_one_augmentation_needs_no_tuple():
+    by_name = fit(augment="flip", **PLAIN)
+    assert_same_bits(by_name.state, fit(augment=["flip"], **PLAIN).state)
+    assert_same_bits(fit(augment="none", **PLAIN).state, plain_run().state)

@@ -1,0 +1,46 @@
+"""The README's code runs as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_there_are_three_uses():
+    assert len(BLOCKS) == 3
+    assert len(BLOCKS[1].strip().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_code_runs(number, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BLOCKS[number]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_and_options_exist():
+    from convnets import cli
+
+    shown = set(re.findall(r"^convnets (\w+)", README.read_text(), re.MULTILINE))
+    assert shown == {"train", "evaluate", "predict", "models", "summary", "data"}
+    options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
+    fields = {"--" + name.replace("_", "-") for name in cli.TrainCommand.__dataclass_fields__}
+    assert options <= fields
+
+
+def test_the_map_names_what_is_there():
+    rooms = set(re.findall(r"^\| `convnets/(\w+)", README.read_text(), re.MULTILINE))
+    package = README.parent / "convnets"
+    there = {p.name for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert there <= rooms
