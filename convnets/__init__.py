@@ -19,6 +19,7 @@ _HOMES = {
         "resident_batches",
     ],
     "training": [
+        "Checkpoints",
         "TrainState",
         "create_optimizer",
         "create_schedule",
@@ -27,6 +28,7 @@ _HOMES = {
         "linear_scaling",
         "make_eval_step",
         "make_step",
+        "reduce_on_plateau",
         "train",
         "update",
     ],

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
 import sys
@@ -37,7 +36,8 @@ class TrainCommand(TrainingOptions):
     """Side that images are brought to. Default: their own, where all have one."""
 
 
-IDENTITY = ("model", "data", "validation", "data_dir", "image_size")
+OPTIONS = {field.name for field in dataclasses.fields(TrainingOptions)}
+IDENTITY = [field.name for field in dataclasses.fields(TrainCommand) if field.name not in OPTIONS]
 
 
 def train(command: TrainCommand) -> int:
@@ -86,8 +86,8 @@ def evaluate(
     height, width, _ = run.config["dataset"]["image_shape"]
     dataset = load_dataset(
         data or run.config["data"],
-        data_dir=data_dir or run.config["data_dir"],
-        validation=run.config["validation"] if data is None else 0.0,
+        data_dir=data_dir or run.config.get("data_dir"),
+        validation=run.config.get("validation", 0.0) if data is None else 0.0,
         seed=run.config["seed"],
         image_size=(height, width),
     )
@@ -115,7 +115,8 @@ def predict(
     run = runs.load_run(workdir, _checkpoint(checkpoint))
     dataset = run.config["dataset"]
     names = dataset["class_names"]
-    for paths in itertools.batched(images, 256) if sys.version_info >= (3, 12) else [images]:
+    for start in range(0, len(images), 256):
+        paths = images[start : start + 256]
         batch = np.stack([read_image(path, tuple(dataset["image_shape"])) for path in paths])
         for path, row in zip(paths, fitting.predict(run.model, run.state, batch)):
             best = np.argsort(-row, kind="stable")[:5]
@@ -143,7 +144,9 @@ def models(pattern: conf.Positional[str] = "*") -> int:
     return 0
 
 
-def summary(name: conf.Positional[str], image: str | None = None, num_classes: int | None = None):
+def summary(
+    name: conf.Positional[str], image: str | None = None, num_classes: int | None = None
+) -> int:
     """Show a model's layers, their shapes, parameters and multiply-adds, without running it.
 
     Args:
@@ -219,13 +222,20 @@ def _train_defaults(args) -> TrainCommand:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--workdir")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--epochs")
+    parser.add_argument("--steps")
     known, _ = parser.parse_known_args(args)
     if args[:1] != ["train"] or not (known.resume and known.workdir):
         return TrainCommand()
     saved = journal.read_config(known.workdir)
     fields = {field.name for field in dataclasses.fields(TrainCommand)}
     settings = {name: value for name, value in saved.items() if name in fields}
-    return TrainCommand(**settings | {"augment": tuple(saved["augment"])})
+    settings["augment"] = tuple(settings["augment"])
+    if known.epochs is not None:  # one takes the other's place
+        settings["steps"] = None
+    if known.steps is not None:
+        settings["epochs"] = None
+    return TrainCommand(**settings)
 
 
 def _checkpoint(text: str) -> str | int:

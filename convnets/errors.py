@@ -14,7 +14,15 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     >>> str(unknown("model", "lenet6", ["lenet1", "lenet5", "resnet18"]))
     "unknown model 'lenet6'; did you mean 'lenet5'?"
     """
+    return UserError(f"unknown {kind} {name!r}; {suggest(name, names)}")
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """The nearest of some names, or all of them where none is near.
+
+    >>> suggest("norn", ["norm", "dropout"]), suggest("depth", [])
+    ("did you mean 'norm'?", 'known: none')
+    """
     names = sorted(names)
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
-    return UserError(f"unknown {kind} {name!r}; {hint}")
+    nearest = difflib.get_close_matches(str(name), names, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"

@@ -1,7 +1,9 @@
 """Where model, data, training and parallel meet: `fit` and `predict`."""
 
 import contextlib
+import dataclasses
 import time
+from functools import partial
 from signal import Signals
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 from . import parallel
 from .errors import UserError
 from .ops import image
+from .ops.image import Normalization
 from .planning import Plan, make_plan
 from .training import evaluation, journal, loop, reporting
 from .training.checkpoints import Checkpoints
@@ -49,8 +52,8 @@ def fit(
     Args:
       model: a `flax.linen.Module` from images to logits, as `create_model` gives.
       dataset: from `load_dataset`.
-      state: a state to go on from, as `result.state`; it stays as it is. `epochs` or `steps` count
-        from there. Its own normalization holds.
+      state: a state to go on from, as `result.state`; it stays as it is. `epochs` or `steps` and
+        the schedule count from there. Its own normalization holds, where it has one.
       identity: what else the run's `config.json` says and a resumed run must have in common.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
@@ -71,43 +74,64 @@ def fit(
     given = create_options(**options)
     if given.resume and state is not None:
         raise UserError("give a state to go on from or resume, not both")
-    plan = make_plan(model, dataset, given, state)
+    saved = journal.read_config(given.workdir) if given.resume else None
+    plan = _make_plan(model, dataset, given, state, saved)
     if state is not None:
         state = plan.adopt(state)
-    if progress:
-        print(plan.describe())
     workdir = given.workdir
     if workdir is None:
         return _run(plan, state or plan.create_state(), Record(), progress)
-    config = plan.config({"model": type(model).__name__, "data": dataset.name, **(identity or {})})
+    name = getattr(model, "registry_name", None) or type(model).__name__
+    config = plan.config({"model": name, "data": dataset.name, **(identity or {})})
     if given.resume:
-        require_same_run(journal.read_config(workdir), config)
+        require_same_run(saved, config)
     else:
         journal.open_run(workdir, config)
     with Checkpoints(f"{workdir}/checkpoints", keep=given.keep) as checkpoints:
         host, history = None, []
         if given.resume:
-            state, host = _go_on(plan, checkpoints)
+            state, host = _go_on(plan, checkpoints, progress)
             history = journal.rewind(workdir, host["step"] if host else 0)
             journal.write_config(workdir, config)
         record = Record(workdir, checkpoints, host, history)
         return _run(plan, state or plan.create_state(), record, progress)
 
 
-def _go_on(plan, checkpoints):
+def _make_plan(model, dataset, given, state, saved):
+    """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
+    start, normalization = 0, None
+    if saved is not None:
+        start = saved["start"]
+        normalization = Normalization(**saved["dataset"]["normalization"])
+        if given.batch_size is None:  # else the default, which depends on the devices
+            given = dataclasses.replace(given, batch_size=saved["batch_size"])
+    elif state is not None:
+        start, normalization = int(state.step), state.normalization
+    return make_plan(model, dataset, given, start=start, normalization=normalization)
+
+
+def _go_on(plan, checkpoints, progress):
     """State and host data of the last whole checkpoint, None and None where there was none yet."""
+    say = print if progress else lambda text: None
     if not checkpoints.steps():
-        print("there is no checkpoint yet; the run starts from its beginning")
+        if plan.start:
+            raise UserError(
+                f"{checkpoints.folder} holds no checkpoint, and the run began from a state of its "
+                "own: start it anew from that state"
+            )
+        say("there is no checkpoint yet; the run starts from its beginning")
         return None, None
     template = jax.eval_shape(plan.create_state)
-    step, state, host = checkpoints.restore(template, set_aside=True)
-    print(f"going on from the checkpoint of step {step} in {checkpoints.folder}")
+    step, state, host = checkpoints.restore(template, say=say, set_aside=True)
+    say(f"going on from the checkpoint of step {step} in {checkpoints.folder}")
     return state, host
 
 
 def _run(plan: Plan, state: TrainState, record: Record, progress: bool) -> Result:
     """Trains to the end of the plan, or until a signal comes."""
     number, signal = int(state.step), None
+    if progress:
+        print(plan.describe())
     if number >= plan.stop:
         return _finished(plan, state, record, progress)
     with contextlib.ExitStack() as stack:
@@ -117,7 +141,7 @@ def _run(plan: Plan, state: TrainState, record: Record, progress: bool) -> Resul
         target = number + 1  # the first step alone, for it compiles
         while number < plan.stop and signal is None:
             start, since = number, time.monotonic()
-            steps = loop.train(plan.step, state, batches, stop=target)
+            steps = loop.advance(plan.step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
                 with _naming_the_last_checkpoint(record):
                     record.meter.add(number, measured)
@@ -200,15 +224,16 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.nd
     if images.ndim != 4 or not len(images):
         raise ValueError(f"expected images [N, H, W, C], came shape {images.shape}")
 
-    @jax.jit
-    def probabilities(variables, normalization, batch):
-        logits = model.apply(variables, image.prepare(batch, normalization), train=False)
-        return jax.nn.softmax(logits.astype(jnp.float32))
-
     variables = {name: tree for name, tree in state.variables().items() if tree}
     batch_size = min(batch_size, len(images))
     rows = []
     for start in range(0, len(images), batch_size):
         part = evaluation.pad_batch({"image": images[start : start + batch_size]}, batch_size)
-        rows.append(probabilities(variables, state.normalization, part["image"]))
+        rows.append(_probabilities(model, variables, state.normalization, part["image"]))
     return np.concatenate(rows)[: len(images)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(model, variables, normalization, images):
+    logits = model.apply(variables, image.prepare(images, normalization), train=False)
+    return jax.nn.softmax(logits.astype(jnp.float32))

@@ -81,7 +81,8 @@ def weighted_mean(values, weights=None):
     Args:
       values: `[B, …]`, floats.
       weights: the same shape, at least 0, floats or booleans; None for ones. They count as
-        constants. A value of weight 0 has no influence, not even if it is NaN.
+        constants. A value of weight 0 does not enter the result, not even if it is NaN (its
+        gradient would: guard what makes it).
 
     Returns: a scalar, float32 (float64 for float64 values); 0 if all weights are 0.
 

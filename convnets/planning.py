@@ -1,6 +1,7 @@
 """From a model, a data set and options to a run with everything decided, before it starts."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from .training.state import TrainState
 from .training.step import make_eval_step, make_step
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
+RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
 RESIDENT_BYTES = 2**30  # a training split up to this size lies on the devices as a whole
 
 
@@ -35,9 +37,10 @@ class Plan(NamedTuple):
     Attributes:
       options: as given, with batch size and learning rate filled in.
       dataset: what to train on.
-      stop: the step to stop after.
+      normalization: of its images.
+      start, stop: the steps that the run, not merely this part of it, goes from and to.
       evaluate_every, checkpoint_every: in steps.
-      learning_rate: of the number of updates before.
+      learning_rate: of the number of updates before; None for an optimizer of the caller's own.
       observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
       step, eval_step: compiled for the devices.
       batches: `start -> iterator` of placed batches.
@@ -46,10 +49,12 @@ class Plan(NamedTuple):
 
     options: TrainingOptions
     dataset: data.Dataset
+    normalization: image.Normalization
+    start: int
     stop: int
     evaluate_every: int
     checkpoint_every: int
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[int], float] | None
     observe: Callable | None
     step: parallel.CompiledStep
     eval_step: parallel.CompiledStep
@@ -75,8 +80,7 @@ class Plan(NamedTuple):
         """
         template = jax.eval_shape(self.create_state)
         if state.normalization is None:
-            normalization = self.dataset.normalization
-            arrays = (np.asarray(x, np.float32) for x in normalization)
+            arrays = (np.asarray(x, np.float32) for x in self.normalization)
             state = state.replace(normalization=image.Normalization(*arrays))
         return unflatten(template, flatten(state), "the given state")
 
@@ -114,22 +118,33 @@ class Plan(NamedTuple):
         dataset = {
             "image_shape": self.dataset.image_shape,
             "class_names": self.dataset.class_names,
-            "normalization": self.dataset.normalization._asdict(),
+            "normalization": {
+                name: np.asarray(values, np.float32).tolist()
+                for name, values in self.normalization._asdict().items()
+            },
             "train_examples": len(self.dataset.train),
         }
-        versions = {module.__name__: module.__version__ for module in (jax, optax)}
-        config = {**identity, **options, "dataset": dataset}
+        versions = {name: importlib.metadata.version(name) for name in RECORDED}
+        config = {**identity, "start": self.start, **options, "dataset": dataset}
         return {**json.loads(json.dumps(config)), "versions": versions}
 
 
-def make_plan(model, dataset, options: TrainingOptions, state: TrainState | None = None) -> Plan:
+def make_plan(
+    model,
+    dataset,
+    options: TrainingOptions,
+    *,
+    start: int = 0,
+    normalization: image.Normalization | None = None,
+) -> Plan:
     """Decides everything about a run.
 
     Args:
       model: from images to logits.
       dataset: from `load_dataset`.
       options: what was asked for.
-      state: the state to go on from, if one is given.
+      start: the step that the run begins at; steps and schedule count from there.
+      normalization: of the images; the data set's own if None.
 
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
@@ -145,15 +160,14 @@ def make_plan(model, dataset, options: TrainingOptions, state: TrainState | None
     steps = options.steps
     if steps is None:
         steps = math.ceil(options.epochs * len(dataset.train) / batch_size)
-    stop = steps + (int(state.step) if state is not None else 0)
+    steps = math.ceil(steps / options.accumulate) * options.accumulate
+    stop = start + steps
     evaluate_every = options.evaluate_every or per_epoch
 
     model = _with_precision(model, options.precision)
     _require_classes(model, dataset)
-    normalization = dataset.normalization
-    if state is not None and state.normalization is not None:
-        normalization = state.normalization
-    learning_rate, optimizer, observe = _make_optimizer(options, stop, dataset)
+    normalization = dataset.normalization if normalization is None else normalization
+    learning_rate, optimizer, observe = _make_optimizer(options, start, stop, dataset)
     loss_fn = classification_loss(
         model,
         normalization=normalization,
@@ -166,6 +180,8 @@ def make_plan(model, dataset, options: TrainingOptions, state: TrainState | None
     return Plan(
         options=options,
         dataset=dataset,
+        normalization=normalization,
+        start=start,
         stop=stop,
         evaluate_every=evaluate_every,
         checkpoint_every=options.checkpoint_every or evaluate_every,
@@ -189,29 +205,35 @@ def _create_state(model, dataset, optimizer, options, normalization):
     )
 
 
-def _make_optimizer(options, stop, dataset):
+def _make_optimizer(options, start, stop, dataset):
     """The learning rate by update, the optimizer, and what observes a plateau."""
     if isinstance(options.optimizer, optax.GradientTransformation):
         _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
         return None, optax.with_extra_args_support(options.optimizer), None
-    updates = -(-stop // options.accumulate)
-    learning_rate = schedules.create_schedule(
-        options.schedule, options.learning_rate, updates, warmup=options.warmup
+    # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
+    before, updates = start // options.accumulate, (stop - start) // options.accumulate
+    schedule = schedules.create_schedule(
+        options.schedule,
+        options.learning_rate,
+        updates,
+        warmup=math.ceil(options.warmup / options.accumulate),
     )
+    plateau = observe = None
+    if options.schedule == "plateau":
+        if dataset.validation is None:
+            raise UserError("a plateau is seen on a validation split: set a share of 0.1 apart")
+        plateau, observe = schedules.reduce_on_plateau()
+
+    def learning_rate(count):
+        return schedule(count - before)
+
     optimizer = optimizers.create_optimizer(
         options.optimizer,
         learning_rate,
         weight_decay=options.weight_decay,
         clip=options.clip,
+        plateau=plateau,
     )
-    observe = None
-    if options.schedule == "plateau":
-        if dataset.validation is None:
-            raise UserError(
-                "a plateau is seen on validation: set a share apart, as --validation 0.1"
-            )
-        plateau, observe = schedules.reduce_on_plateau()
-        optimizer = optax.chain(optimizer, plateau)
     if options.accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
     return learning_rate, optimizer, observe
@@ -246,14 +268,12 @@ def _make_batches(source, options, step):
             source, size, seed=seed, sharding=divided, replicated=replicated
         )
     batches = data.batches(source, size, seed=seed, workers=options.workers)
-    return lambda start: data.prefetch(batches(start), step.place_batch)
+    return data.prefetch(batches, step.place_batch)
 
 
 def _with_precision(model, precision):
     if precision == "float32":
         return model
-    if precision != "bfloat16":
-        raise unknown("precision", precision, ("float32", "bfloat16"))
     if not hasattr(model, "dtype"):
         raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
     return model.clone(dtype=jnp.dtype(precision))
@@ -272,6 +292,7 @@ def _require_classes(model, dataset):
 
 def _as_json(value):
     """An option as JSON data; what only Python can hold is named by its type."""
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | int | float | tuple):
         return value
     return f"<{type(value).__name__}>"

@@ -1,5 +1,6 @@
 """A run on disk, opened again: its settings, model and state."""
 
+import sys
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import optax
 
 from . import data, parallel
 from .errors import UserError
-from .models import create_model, list_models
+from .models import create_model
 from .ops.image import Normalization
 from .tasks import classification_loss
 from .training import evaluate, journal, make_eval_step
@@ -42,16 +43,15 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     config = journal.read_config(workdir)
     dataset = config["dataset"]
     if model is None:
-        if config["model"] not in list_models():
+        try:
+            model = create_model(config["model"], num_classes=len(dataset["class_names"]))
+        except UserError as error:
             raise UserError(
                 f"the run in {workdir} was started from Python with a {config['model']} of its "
                 "own; open it there, with load_run(workdir, model=...)"
-            )
-        model = create_model(
-            config["model"],
-            num_classes=len(dataset["class_names"]),
-            dtype=jnp.dtype(config["precision"]),
-        )
+            ) from error
+    if config["precision"] != "float32":
+        model = model.clone(dtype=jnp.dtype(config["precision"]))
     template = jax.eval_shape(
         partial(
             _empty_state,
@@ -62,7 +62,8 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
         )
     )
     with Checkpoints(f"{workdir}/checkpoints", read_only=True) as checkpoints:
-        _, state, _ = checkpoints.restore(template, checkpoint, partial=True)
+        say = partial(print, file=sys.stderr)
+        _, state, _ = checkpoints.restore(template, checkpoint, say=say, partial=True)
     return Run(config, model, state)
 
 
@@ -76,13 +77,16 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
 
     Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …
 
-    Raises: UserError for another number of classes.
+    Raises: UserError for another number of classes or images of another shape.
     """
-    expected = len(run.config["dataset"]["class_names"])
-    if dataset.num_classes != expected:
+    saved = run.config["dataset"]
+    expected = (len(saved["class_names"]), *saved["image_shape"])
+    found = (dataset.num_classes, *dataset.image_shape)
+    if found != expected:
         raise UserError(
-            f"the run in hand tells {expected} classes apart, {dataset.name} has "
-            f"{dataset.num_classes}"
+            "the run is for {} classes and images of {}x{}x{}; ".format(*expected)
+            + dataset.name
+            + " has {} and {}x{}x{}".format(*found)
         )
     loss_fn = classification_loss(
         run.model, normalization=run.state.normalization, loss=run.config["loss"]

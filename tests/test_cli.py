@@ -103,6 +103,30 @@ def test_predict_prints_a_json_line_an_image(finished, capsys):
     np.testing.assert_allclose(lines[0]["probabilities"][0], expected.max(), rtol=1e-5)
 
 
+def test_a_run_from_python_is_opened_in_the_shell(tmp_path, capsys):
+    workdir, dataset = tmp_path / "run", convnets.load_dataset("digits")
+    model = convnets.create_model("cifar_resnet8", num_classes=10)
+    result = convnets.fit(model, dataset, workdir=str(workdir), steps=2, progress=False)
+    found = json.loads(call(capsys, "evaluate", "--workdir", workdir)[0])
+    assert found["test_accuracy"] == result.history[-1]["test_accuracy"]
+    out, _ = call(capsys, "train", "--resume", "--workdir", workdir, "--steps", 3)
+    assert out.splitlines()[-1].startswith("step 3")
+
+
+def test_steps_take_the_place_of_epochs_on_a_resume(tmp_path, capsys):
+    quick = ["--model", "linear", "--workdir", tmp_path / "run"]
+    call(capsys, "train", *quick, "--epochs", "0.2")
+    out, _ = call(capsys, "train", *quick, "--resume", "--steps", "7")
+    assert out.splitlines()[-1].startswith("step 7")
+    out, _ = call(capsys, "train", *quick, "--resume", "--epochs", "0.5")
+    assert out.splitlines()[-1].startswith("step 12")
+
+
+def test_no_step_at_all_is_an_evaluation(capsys):
+    out, _ = call(capsys, "train", "--model", "linear", "--steps", "0")
+    assert out.splitlines()[-1].startswith("step 0")
+
+
 def test_models_summary_and_help(capsys):
     out, _ = call(capsys, "models", "resnet*")
     assert out.split() == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
@@ -139,7 +163,7 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["train", "--learning-rate", "-1"], "learning_rate must be positive and finite, not -1"),
         (["train", "--epochs", "1", "--steps", "5"], "epochs or steps, not both"),
         (["train", "--ema", "1.5"], "ema must be in [0, 1), not 1.5"),
-        (["train", "--schedule", "plateau"], "--validation 0.1"),
+        (["train", "--schedule", "plateau"], "set a share of 0.1 apart"),
         (["train", "--resume"], "resume needs the workdir"),
         (["train", "--validation", "2"], "not 2"),
         (["train", "--model", "cifar_resnet21"], "cifar_resnet20"),
@@ -195,8 +219,8 @@ def test_other_data_with_other_classes_is_refused(finished, capsys, tmp_path):
     error = refused(
         capsys, "evaluate", "--workdir", workdir, "--data", f"npz:{tmp_path / 'three.npz'}"
     )
-    assert "10 classes" in error
-    assert "3" in error
+    assert "for 10 classes" in error
+    assert "has 3" in error
 
 
 def test_a_loss_that_explodes_stops_with_its_step_and_keeps_the_last_checkpoint(capsys, tmp_path):

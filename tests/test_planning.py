@@ -35,12 +35,22 @@ def test_accumulation_is_a_larger_batch():
     np.testing.assert_allclose(halves, column(whole, "train_loss"), rtol=1e-5)
 
 
-def test_schedules_count_updates_where_batches_are_accumulated():
-    options = {"optimizer": "sgd", "warmup": 2, "learning_rate": 0.1}
-    rates = column(fit(steps=8, accumulate=2, **options), "learning_rate")
-    np.testing.assert_allclose(rates[::2], column(fit(steps=4, **options), "learning_rate"))
+def test_warmup_counts_steps_where_batches_are_accumulated():
+    options = {"optimizer": "sgd", "learning_rate": 0.1}
+    rates = column(fit(steps=7, accumulate=2, warmup=4, **options), "learning_rate")
+    assert len(rates) == 8  # rounded up, for the last batch to count
+    alone = column(fit(steps=4, warmup=2, **options), "learning_rate")
+    np.testing.assert_allclose(rates[::2], alone)
     np.testing.assert_allclose(rates[::2], rates[1::2])
     np.testing.assert_allclose(rates[::2], [0.05, 0.1, 0.1, 0.05], rtol=1e-6)
+
+
+def test_a_given_state_has_its_schedule_from_the_beginning():
+    options = {"optimizer": "momentum", "learning_rate": 0.1, "warmup": 2, "steps": 5}
+    first = fit(**options)
+    again = fit(state=first.state, **options)
+    assert column(again, "learning_rate") == column(first, "learning_rate")
+    assert int(again.state.step) == 10
 
 
 def test_clipping_bounds_the_first_step():
@@ -113,7 +123,7 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
     rates = column(fit(steps=8, evaluate_every=1, **options), "learning_rate")
     np.testing.assert_allclose(rates, [1e-20] * 6 + [1e-21] * 2, rtol=1e-5)
     without = dataclasses.replace(few_digits(), validation=None)
-    with pytest.raises(convnets.UserError, match="plateau is seen on validation"):
+    with pytest.raises(convnets.UserError, match="plateau is seen on a validation split"):
         fit(dataset=without, **options)
 
 

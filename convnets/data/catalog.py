@@ -103,8 +103,10 @@ def _whole(name):
     """What TensorFlow Datasets and array_record raise on damaged files is the user's to know."""
     try:
         yield
-    except Exception as error:
-        message = str(error).strip().splitlines()[0]
+    except (ImportError, MemoryError, PermissionError):
+        raise  # nothing that removing files would mend
+    except Exception as error:  # of many kinds, in array_record, protobuf and TFDS itself
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"the files of {name} are damaged or missing: {message}; remove them and prepare again"
         ) from None

@@ -10,31 +10,35 @@ import jax
 END = object()
 
 
-def prefetch(batches: Iterable, place: Callable = jax.device_put, depth: int = 2) -> Iterator:
+def prefetch(
+    batches: Iterable | Callable[[int], Iterable], place: Callable = jax.device_put, depth: int = 2
+) -> Iterator | Callable[[int], Iterator]:
     """`place(batch)` for each batch, in order, up to `depth` of them ahead, by a thread.
 
     Args:
-      batches: what to read, in the thread.
+      batches: what to read, in the thread; or a function from a step to that, as `batches` makes.
       place: puts a host batch on the devices, `CompiledStep.place_batch` for one.
       depth: batches that wait on the device beside the one in use.
 
-    Returns: a generator. An exception in `batches` or `place` is raised where its batch would have
-    come. Closing the generator closes `batches` too and ends the thread.
+    Returns: a generator; for a function, a function to such generators. An exception in `batches`
+    or `place` is raised where its batch would have come. Closing the generator closes `batches`
+    too and ends the thread.
 
     >>> list(prefetch([1, 2, 3], place=lambda batch: 10 * batch))
     [10, 20, 30]
     """
     if depth < 1:
         raise ValueError(f"depth is at least 1, not {depth}")
-    return _prefetch(batches, place, depth)
+    if callable(batches):
+        return lambda start: _prefetch(iter(batches(start)), place, depth)
+    return _prefetch(iter(batches), place, depth)
 
 
-def _prefetch(batches, place, depth):
+def _prefetch(iterator, place, depth):
     ready = queue.Queue(depth)
     stop = threading.Event()
 
     def fill():
-        iterator = iter(batches)
         try:
             for batch in iterator:
                 ready.put((place(batch), None))

@@ -25,6 +25,7 @@ class Classifier(nn.Module):
         nothing.
       pool: `[B, H, W, C] -> [B, C']`, applied to the last endpoint if it is an image.
       dropout: rate before the dense layer.
+      registry_name: the name that alone makes this model again, for a run to write down; or None.
       dtype: what everything before the dense layer is computed in; the logits are float32, or
         float64 if that is asked for.
 
@@ -42,6 +43,7 @@ class Classifier(nn.Module):
     pool: Callable = global_average_pool
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    registry_name: str | None = None
 
     def __call__(self, images, *, train: bool):
         """Logits `[B, num_classes]` of float images `[B, H, W, C]`; without a head the pre-logits.

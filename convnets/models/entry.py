@@ -1,14 +1,13 @@
 """What the name of a model stands for, and which options it leaves open."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from ..errors import UserError
+from ..errors import UserError, suggest
 from .classifier import Classifier
 
 
@@ -37,7 +36,7 @@ def open_fields(factory: Callable[..., nn.Module]) -> set[str]:
         bound |= set(factory.keywords)
         factory = factory.func
     fields = {field.name for field in dataclasses.fields(factory) if field.init}
-    return fields - bound - {"parent", "name", "backbone", "num_classes"}
+    return fields - bound - {"parent", "name", "backbone", "num_classes", "registry_name"}
 
 
 def require_options(name: str, options: Mapping[str, Any], known: set[str]):
@@ -47,7 +46,4 @@ def require_options(name: str, options: Mapping[str, Any], known: set[str]):
     """
     for option in options:
         if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            there_are = ", ".join(sorted(known)) or "none"
-            raise UserError(f"{name} has no option {option!r}; {hint}it takes: {there_are}")
+            raise UserError(f"{name} has no option {option!r}; {suggest(option, known)}")

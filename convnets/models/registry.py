@@ -37,7 +37,9 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
     require_options(name, options, of_classifier | open_fields(entry.backbone))
     of_head = {key: value for key, value in options.items() if key in of_classifier}
     of_backbone = {key: value for key, value in options.items() if key not in of_classifier}
-    return entry.classifier(entry.backbone(**of_backbone), num_classes, **of_head)
+    registry_name = None if options else name
+    backbone = entry.backbone(**of_backbone)
+    return entry.classifier(backbone, num_classes, registry_name=registry_name, **of_head)
 
 
 def create_backbone(name: str, **options) -> nn.Module:

@@ -30,6 +30,8 @@ def prepare(images, normalization=None, augment=None, key=None):
 
     Returns: float32 `[B, H, W, C]`.
 
+    Raises: TypeError for other integers, ValueError for another number of channels.
+
     >>> prepare(jnp.full((1, 2, 2, 1), 255, jnp.uint8), Normalization((0.5,), (0.25,))).max().item()
     2.0
     """
@@ -38,6 +40,12 @@ def prepare(images, normalization=None, augment=None, key=None):
         keys = collective.example_keys(key, images.shape[0])
         images = jax.vmap(augment)(keys, images)
     if normalization is not None:
+        channels = {images.shape[-1], 1}
+        if not {len(normalization.mean), len(normalization.std)} <= channels:
+            raise ValueError(
+                f"images of {images.shape[-1]} channels do not fit a normalization of "
+                f"{len(normalization.mean)}"
+            )
         mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1) for x in normalization)
         images = (images - mean) / std
     return images

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
 from .placement import create_mesh, is_replicated, replicate, split
 
@@ -72,7 +72,10 @@ def compile(
     """
     if strategy not in STRATEGIES:
         raise unknown("parallel strategy", strategy, STRATEGIES)
-    mesh = create_mesh(devices) if mesh is None else mesh
+    if mesh is None:
+        mesh = create_mesh(devices)
+    elif devices is not None:
+        raise UserError("give devices or a mesh, not both")
 
     def place_state(state):
         return state if is_replicated(state, mesh) else replicate(state, mesh)

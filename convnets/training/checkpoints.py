@@ -21,7 +21,8 @@ import numpy as np
 
 from ..errors import UserError
 
-# What keeps a file from being written; Orbax buries it in long messages.
+# What keeps a file from being read or written; Orbax buries it in long messages.
+READ_ERRORS = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
 
@@ -121,22 +122,30 @@ class Checkpoints:
           template: a tree of arrays or `ShapeDtypeStruct`s of the state's structure.
           which: `last`, `best` on validation, or a step. Where the last is damaged, the whole one
             before it is taken, and that is said.
-          set_aside: whether to move damaged ones to `folder/damaged`, so that a run that goes on
-            can write its own in their place.
+          set_aside: whether to move the damaged ones, once a whole one is found, to
+            `damaged-checkpoints` beside the folder, so that a run that goes on can write its own.
           partial: whether the checkpoint may hold more than the template asks for.
 
-        Raises: UserError when there is none, none is whole, or a whole one is of another model.
+        Raises: UserError when there is none, none is whole, a whole one is of another model, or
+        reading fails for want of memory, open files or permission; then nothing is moved.
         """
+        damaged = []
         for step in self._candidates(which):
             try:
                 arrays, host = self._read(step)
             except Exception as error:  # whatever the damage does to Orbax
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+                causes = _causes(error, READ_ERRORS)
+                if causes or isinstance(error, MemoryError):
+                    reason = causes[0] if causes else reason
+                    raise UserError(f"checkpoint {step} cannot be read: {reason}") from error
                 say(f"checkpoint {step} is damaged ({reason})")
-                if set_aside:
-                    self._set_aside(step)
+                damaged.append(step)
                 continue
-            return step, unflatten(template, arrays, f"checkpoint {step}", partial=partial), host
+            state = unflatten(template, arrays, f"checkpoint {step}", partial=partial)
+            for step_aside in damaged if set_aside else []:
+                self._set_aside(step_aside)
+            return step, state, host
         raise UserError(f"no whole checkpoint is left in {self.folder}")
 
     def _candidates(self, which):
@@ -196,13 +205,16 @@ def _ignore_abandoned_futures() -> None:
     hook = sys.unraisablehook
 
     def unless_closed_loop(unraisable):
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        of_tensorstore = unraisable.object is None
+        if not (of_tensorstore and "Event loop is closed" in str(unraisable.exc_value)):
             hook(unraisable)
 
+    def is_anothers(record):
+        error = record.exc_info[1] if record.exc_info else None
+        return "tensorstore" not in str(error) and "OCDBT" not in str(error)
+
     sys.unraisablehook = unless_closed_loop
-    logging.getLogger("asyncio").addFilter(
-        lambda record: "exception was never retrieved" not in record.getMessage()
-    )
+    logging.getLogger("asyncio").addFilter(is_anothers)
 
 
 def flatten(state) -> dict[str, np.ndarray]:
@@ -261,12 +273,16 @@ def score(metrics: dict) -> tuple[float, float]:
     return metrics["validation_accuracy"], -metrics["validation_loss"]
 
 
+def _causes(error, numbers) -> list[str]:
+    """Which of some system errors an error speaks of."""
+    return [os.strerror(number) for number in numbers if os.strerror(number) in str(error)]
+
+
 def _writing(folder, function, *args, **kwargs):
     """Calls a function that writes; its failure in one line."""
     try:
         return function(*args, **kwargs)
     except (OSError, ValueError) as error:
-        text = str(error)
-        causes = [os.strerror(number) for number in WRITE_ERRORS if os.strerror(number) in text]
-        reason = causes[0] if causes else text.splitlines()[0][:300]
+        causes = _causes(error, WRITE_ERRORS)
+        reason = causes[0] if causes else (str(error) or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"checkpoints cannot be written to {folder}: {reason}") from error

@@ -1,5 +1,6 @@
 """Evaluation that counts every example once, whatever the batch size and the devices."""
 
+import collections
 import functools
 from collections.abc import Callable, Iterable
 
@@ -8,6 +9,8 @@ import numpy as np
 
 from .. import metrics
 from .state import TrainState
+
+IN_FLIGHT = 4  # batches on their way before the first of them is read
 
 
 def evaluate(eval_step: Callable, state: TrainState, batches: Iterable[dict]) -> dict:
@@ -34,16 +37,23 @@ def evaluate(eval_step: Callable, state: TrainState, batches: Iterable[dict]) ->
         state, devices = eval_step.place_state(state), eval_step.mesh.size
     else:
         eval_step, devices = jax.jit(eval_step), 1
-    pending = []  # not read before the end, so that the device never waits for the host
-    examples = 0
+    totals, examples = {}, 0
+    pending = collections.deque()  # read some batches late, so that the device never waits
     for batch in batches:
         batch = pad_batch(batch, devices)
         examples += int(np.sum(batch["mask"]))
         pending.append(eval_step(state, batch))
+        if len(pending) > IN_FLIGHT:
+            totals = _add(totals, pending.popleft())
     if not examples:
         raise ValueError("there is nothing to evaluate: the batches hold no example")
-    totals = functools.reduce(metrics.add, map(metrics.to_host, pending))
+    totals = functools.reduce(_add, pending, totals)
     return {**metrics.finish(totals), "examples": examples}
+
+
+def _add(totals, measured):
+    measured = metrics.to_host(measured)
+    return metrics.add(totals, measured) if totals else measured
 
 
 def pad_batch(batch: dict, multiple: int) -> dict:

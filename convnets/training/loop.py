@@ -34,12 +34,16 @@ def train(
     ...  train(step, state, [10, 20, 30], stop=2)]
     [(1, 10), (2, 20)]
     """
+    if not hasattr(step, "place_state"):
+        step = jax.jit(step, donate_argnums=0)
+    yield from advance(step, jax.tree.map(jnp.copy, state), batches, stop=stop)
+
+
+def advance(step, state: TrainState, batches, *, stop: int):
+    """As `train`, with a compiled step and a state that is given up to it, not copied."""
     number = int(state.step)
     if hasattr(step, "place_state"):
         state = step.place_state(state)
-    else:
-        step = jax.jit(step, donate_argnums=0)
-        state = jax.tree.map(jnp.copy, state)
     with contextlib.ExitStack() as stack:
         if callable(batches):
             batches = batches(number)

@@ -11,8 +11,8 @@ from ..errors import UserError, unknown
 def _scaled(direction: Callable[[], optax.GradientTransformation]):
     """Decayed gradients, a direction, the learning rate."""
 
-    def build(learning_rate, decay, momentum):
-        return [decay, direction(), optax.scale_by_learning_rate(learning_rate)]
+    def build(rate, decay, momentum):
+        return [decay, direction(), rate]
 
     return build
 
@@ -20,15 +20,14 @@ def _scaled(direction: Callable[[], optax.GradientTransformation]):
 def _momentum(nesterov: bool):
     """Δ ← μΔ − η∇L, so that a change of η leaves the velocity gained before as it is."""
 
-    def build(learning_rate, decay, momentum):
-        rate = optax.scale_by_learning_rate(learning_rate)
+    def build(rate, decay, momentum):
         return [decay, rate, optax.trace(momentum, nesterov=nesterov)]
 
     return build
 
 
-def _adamw(learning_rate, decay, momentum):
-    return [optax.scale_by_adam(), decay, optax.scale_by_learning_rate(learning_rate)]
+def _adamw(rate, decay, momentum):
+    return [optax.scale_by_adam(), decay, rate]
 
 
 # Each optimizer's parts, and the learning rate it takes when none is given.
@@ -50,6 +49,7 @@ def create_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     clip: float | None = None,
+    plateau: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
     """An Optax optimizer by name.
 
@@ -62,6 +62,7 @@ def create_optimizer(
       weight_decay: times the parameter, added to the gradient; in `adamw` to the direction. On
         kernels only: parameters named `kernel`, never biases or batch norm's scales.
       clip: largest global norm of the gradient, None for no limit.
+      plateau: the transformation of `reduce_on_plateau`, to scale the learning rate with.
 
     Raises: UserError for an unknown name or a negative rate, decay or limit.
 
@@ -90,8 +91,10 @@ def create_optimizer(
         raise UserError(f"the largest gradient norm must be positive, not {clip}")
     decay = optax.add_decayed_weights(weight_decay, mask=kernels) if weight_decay else None
     clipping = optax.clip_by_global_norm(clip) if clip is not None else None
+    rate = optax.scale_by_learning_rate(learning_rate)
+    rate = rate if plateau is None else optax.chain(rate, plateau)
     build, _ = OPTIMIZERS[name]
-    parts = [clipping, *build(learning_rate, decay, momentum)]
+    parts = [clipping, *build(rate, decay, momentum)]
     return optax.chain(*[part for part in parts if part is not None])
 
 

@@ -1,11 +1,11 @@
 """How to train: the one list of options behind `fit`, the shell and `config.json`."""
 
 import dataclasses
-import difflib
 import math
-from typing import Literal
+import operator
+from typing import Literal, get_args, get_origin, get_type_hints
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 
 # What may differ when a run is resumed; every other setting must be as it was.
 MAY_CHANGE = (
@@ -27,7 +27,7 @@ class TrainingOptions:
     epochs: float | None = None
     """Passes over the training split; a given state goes on for as many more. Default: 30."""
     steps: int | None = None
-    """Number of steps, in place of epochs."""
+    """Number of steps, in place of epochs; a given state goes on for as many more."""
     batch_size: int | None = None
     """Examples in a step, over all devices. Default: 64, or just above where the devices do not
     divide it."""
@@ -49,7 +49,8 @@ class TrainingOptions:
     """Decay a step of a moving average of parameters and batch statistics, which is then what is
     evaluated."""
     accumulate: int = 1
-    """Batches whose gradients are averaged for one update."""
+    """Batches whose gradients are averaged for one update; the steps of a run are rounded up to a
+    multiple."""
     augment: tuple[str, ...] = ("translate",)
     """Augmentations in training, in order: flip, crop, translate, rotate; none for none. In
     Python a function `(key, image) -> image` too."""
@@ -94,9 +95,7 @@ def create_options(**given) -> TrainingOptions:
     known = [field.name for field in dataclasses.fields(TrainingOptions)]
     for name in given:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-            raise UserError(f"unknown option {name!r}; {hint}")
+            raise unknown("option", name, known)
     augment = given.get("augment")
     if "augment" in given and not callable(augment):  # as it is compared and written down
         given["augment"] = (augment,) if isinstance(augment, str) else tuple(augment or ())
@@ -111,19 +110,30 @@ def require_ranges(options: TrainingOptions) -> None:
     def require(names, holds, what):
         for name in names.split():
             value = getattr(options, name)
-            if value is not None and not holds(value):
-                raise UserError(f"{name} must be {what}, not {value}")
+            if value is not None and not _holds(holds, value):
+                raise UserError(f"{name} must be {what}, not {value!r}")
 
-    require("batch_size evaluate_every checkpoint_every", lambda x: x >= 1, "at least 1")
-    require("accumulate keep log_every devices", lambda x: x >= 1, "at least 1")
-    require("warmup seed steps workers weight_decay", lambda x: x >= 0, "not negative")
+    counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices"
+    require(counts, lambda x: operator.index(x) >= 1, "at least 1")
+    require("warmup seed steps workers", lambda x: operator.index(x) >= 0, "not negative")
+    require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
     require("learning_rate clip", lambda x: 0 < x < math.inf, "positive and finite")
+    for name, kind in get_type_hints(TrainingOptions).items():
+        if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):
+            raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
     if options.resume and not options.workdir:
         raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _holds(condition, value) -> bool:
+    try:
+        return bool(condition(value))
+    except TypeError:  # no number, or none where an integer is needed
+        return False
 
 
 def require_same_run(saved: dict, given: dict) -> None:

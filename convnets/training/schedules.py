@@ -70,7 +70,8 @@ def reduce_on_plateau(
 ) -> tuple[optax.GradientTransformation, Callable]:
     """Updates scaled by a factor that falls when an observed value stops improving.
 
-    Returns: a transformation to chain last, which multiplies the updates by its scale, and
+    Returns: a transformation to chain behind the learning rate (`create_optimizer(..., plateau=…)`
+    does it), which multiplies what comes by its scale, and
     `observe(opt_state, value) -> opt_state`, to be called with the validation loss after each
     evaluation: after `patience` values without a new minimum the scale is multiplied by `factor`.
     The scale and what it has seen are in the optimizer's state, so they are saved with it.

@@ -63,13 +63,14 @@ class TrainState:
             normalization = Normalization(*(jnp.asarray(x, jnp.float32) for x in normalization))
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.key_data(key)
+        average = {"params": params, "batch_stats": batch_stats} if ema else None
         return cls(
             step=jnp.zeros((), jnp.int32),
             key=key,
             params=params,
             batch_stats=batch_stats,
             opt_state=optimizer.init(params),
-            ema={"params": params, "batch_stats": batch_stats} if ema else None,
+            ema=jax.tree.map(jnp.copy, average),  # its own buffers, for a step may donate them
             normalization=normalization,
         )
 

@@ -20,19 +20,27 @@ def gradient(loss_fn):
     devices is the gradient of the loss over the whole batch; metrics are summed.
     """
 
-    def gradient_fn(state: TrainState, batch):
+    value_and_gradient_fn = _value_and_gradient(loss_fn)
+    return lambda state, batch: value_and_gradient_fn(state, batch)[1:]
+
+
+def _value_and_gradient(loss_fn):
+    """As `gradient`, with the loss itself before."""
+
+    def value_and_gradient_fn(state: TrainState, batch):
         key = jax.random.fold_in(state.key, state.step)
         params = collective.varying_over_data(state.params)
-        (_, (batch_stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        (value, (batch_stats, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             params, state.batch_stats, batch, key
         )
         return (
+            collective.mean_over_data(value),
             collective.mean_over_data(grads),
             batch_stats,
             collective.sum_over_data(metrics),
         )
 
-    return gradient_fn
+    return value_and_gradient_fn
 
 
 def update(
@@ -52,7 +60,15 @@ def update(
       value: the loss, for optimizers that want it.
       ema: decay of the moving averages a step, where the state keeps them. Early on it is
         `(1 + step) / (10 + step)` if that is less, so that the start is soon forgotten.
+
+    Raises: ValueError when the state keeps moving averages and no decay is given, or the reverse:
+    averages that stand still would be evaluated all the same.
     """
+    if (ema is None) != (state.ema is None):
+        raise ValueError(
+            f"the step's ema is {ema}, but the state keeps {'no' if state.ema is None else ''} "
+            "moving averages; give both or none: make_step(ema=0.999), create(ema=True)"
+        )
     optimizer = optax.with_extra_args_support(optimizer)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
     params = optax.apply_updates(state.params, updates)
@@ -85,13 +101,11 @@ def make_step(loss_fn, optimizer: optax.GradientTransformation, *, ema: float | 
     >>> float(state.params["w"][0]), float(metrics["loss"][0])
     (0.5, 1.0)
     """
-    gradient_fn = gradient(loss_fn)
+    value_and_gradient_fn = _value_and_gradient(loss_fn)
 
     def step(state: TrainState, batch):
-        grads, batch_stats, metrics = gradient_fn(state, batch)
-        total, count = metrics["loss"]
-        state = update(state, grads, batch_stats, optimizer, value=total / count, ema=ema)
-        return state, metrics
+        value, grads, batch_stats, metrics = value_and_gradient_fn(state, batch)
+        return update(state, grads, batch_stats, optimizer, value=value, ema=ema), metrics
 
     return step
 

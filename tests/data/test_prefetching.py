@@ -78,3 +78,10 @@ def test_errors_come_where_the_batch_would_have(where):
 def test_depth_is_at_least_one():
     with pytest.raises(ValueError, match="at least 1"):
         prefetch([], depth=0)
+
+
+def test_a_function_from_a_step_gives_one():
+    from_step = prefetch(lambda start: iter(range(start, start + 3)), place=lambda x: -x)
+    assert list(from_step(5)) == [-5, -6, -7]
+    with pytest.raises(TypeError, match="not iterable"):
+        prefetch(5)

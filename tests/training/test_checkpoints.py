@@ -1,5 +1,6 @@
 """Checkpoints: kept, checked leaf by leaf, restored on any number of devices."""
 
+import errno
 import os
 
 import jax
@@ -90,14 +91,30 @@ def test_a_damaged_one_is_said_set_aside_and_the_one_before_taken(tmp_path, dama
         assert np.all(checkpoints.restore(template)[1].params["dense"]["kernel"] == 33)
 
 
-def test_none_whole_is_an_error(tmp_path):
-    save_all(tmp_path, [1])
-    truncate(tmp_path / "1" / "state")
-    with (
-        Checkpoints(tmp_path, read_only=True) as checkpoints,
-        pytest.raises(convnets.UserError, match="no whole checkpoint"),
-    ):
-        checkpoints.restore(jax.eval_shape(make_state), say=lambda text: None)
+def test_none_whole_is_an_error_and_nothing_is_moved(tmp_path):
+    save_all(tmp_path, [1, 2])
+    for step in (1, 2):
+        truncate(tmp_path / str(step) / "state")
+    for _ in range(2):
+        with (
+            Checkpoints(tmp_path) as checkpoints,
+            pytest.raises(convnets.UserError, match="no whole checkpoint"),
+        ):
+            checkpoints.restore(jax.eval_shape(make_state), say=lambda text: None, set_aside=True)
+        assert {"1", "2"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_what_hinders_reading_is_no_damage(tmp_path, monkeypatch):
+    save_all(tmp_path, [1, 2])
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def fail(step):
+            raise ValueError(f"Error opening a file: {os.strerror(errno.EMFILE)}")
+
+        monkeypatch.setattr(checkpoints, "_read", fail)
+        with pytest.raises(convnets.UserError, match="2 cannot be read: Too many open files"):
+            checkpoints.restore(jax.eval_shape(make_state), set_aside=True)
+        assert checkpoints.steps() == [1, 2]
 
 
 def test_another_model_is_refused_by_name(tmp_path):

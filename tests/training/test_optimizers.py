@@ -125,5 +125,16 @@ def test_plateau_scales_the_updates_after_a_stall():
     np.testing.assert_allclose(updates["w"], [-0.01], rtol=1e-5)
 
 
+def test_a_plateau_scales_the_rate_not_the_velocity():
+    plateau, observe = reduce_on_plateau(factor=0.1, patience=1)
+    optimizer = convnets.create_optimizer("momentum", 1.0, plateau=plateau)
+    state = optimizer.init(jnp.zeros(()))
+    _, state = optimizer.update(jnp.ones(()), state)
+    for loss in (1.0, 2.0):
+        state = observe(state, loss)
+    updates, _ = optimizer.update(jnp.ones(()), state)
+    assert float(updates) == pytest.approx(-0.9 - 0.1)
+
+
 def test_linear_scaling():
     assert convnets.linear_scaling(0.1, 512) == pytest.approx(0.2)

@@ -157,3 +157,42 @@ def test_evaluate_counts_every_example_once(sizes):
 def test_evaluate_refuses_nothing():
     with pytest.raises(ValueError, match="no example"):
         convnets.evaluate(make_eval_step(quadratic), make_state(optax.sgd(1.0)), [])
+
+
+def test_averages_and_their_decay_come_together():
+    optimizer = optax.sgd(0.5)
+    for step, state in (
+        (make_step(quadratic, optimizer), make_state(optimizer, ema=True)),
+        (make_step(quadratic, optimizer, ema=0.9), make_state(optimizer)),
+    ):
+        with pytest.raises(ValueError, match="give both or none"):
+            step(state, {"x": X})
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_train_keeps_a_state_that_is_placed_already(devices):
+    optimizer = optax.sgd(0.5)
+    step = convnets.parallel.compile(make_step(quadratic, optimizer), devices=devices)
+    batch = {"x": np.tile(X, (2, 1))}
+    placed, _ = step(make_state(optimizer), batch)
+    first = [state for _, state, _ in convnets.train(step, placed, [batch], stop=2)]
+    again = [state for _, state, _ in convnets.train(step, placed, [batch], stop=2)]
+    np.testing.assert_array_equal(first[0].params["w"], again[0].params["w"])
+    assert not placed.params["w"].is_deleted()
+
+
+def test_the_value_is_the_loss_itself():
+    seen = []
+
+    def remember(updates, state, params=None, *, value, **_):
+        seen.append(float(value))
+        return updates, state
+
+    def weighted(params, batch_stats, batch, key):
+        values = jnp.square(batch["x"][:, 0] - params["w"][0])
+        loss = convnets.weighted_mean(values, jnp.array([1.0, 0.0, 0.0, 0.0]))
+        return loss, (batch_stats, {"loss": (values.sum(), 4)})
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda params: (), remember)
+    make_step(weighted, optimizer)(make_state(optimizer), {"x": X + 1})
+    assert seen == [1.0]
