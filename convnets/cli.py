@@ -220,10 +220,9 @@ def _commands(defaults: TrainCommand):
 def _train_defaults(args) -> TrainCommand:
     """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--workdir")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--epochs")
-    parser.add_argument("--steps")
+    for option in ("--workdir", "--epochs", "--steps"):
+        parser.add_argument(option, nargs="?")  # what is missing is said by the real parser
     known, _ = parser.parse_known_args(args)
     if args[:1] != ["train"] or not (known.resume and known.workdir):
         return TrainCommand()

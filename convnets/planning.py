@@ -162,6 +162,8 @@ def make_plan(
         steps = math.ceil(options.epochs * len(dataset.train) / batch_size)
     steps = math.ceil(steps / options.accumulate) * options.accumulate
     stop = start + steps
+    if stop >= 2**31:  # the state's counter is an int32
+        raise UserError(f"the run would go on to step {stop:,}; there are at most {2**31 - 1:,}")
     evaluate_every = options.evaluate_every or per_epoch
 
     model = _with_precision(model, options.precision)

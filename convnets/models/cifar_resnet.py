@@ -52,12 +52,12 @@ def entry(depth: int, block) -> Entry:
 
 
 def find(name: str) -> Entry | None:
-    """The entry of any depth, None where the name is not of this family.
+    """The entry of any depth of up to four digits, None where the name is not of this family.
 
     Raises: UserError for a depth that is not 6k + 2, with the nearest that is.
     """
     for form, block in BLOCKS.items():
-        match = re.fullmatch(form.format("([1-9][0-9]*)"), name)
+        match = re.fullmatch(form.format("([1-9][0-9]{0,3})"), name)
         if match:
             depth = int(match[1])
             if depth < 8 or depth % 6 != 2:
