@@ -39,6 +39,13 @@ def test_commands_and_options_exist():
     assert options <= fields
 
 
+def test_what_may_change_on_a_resume_is_said_as_it_is():
+    from convnets.training.options import MAY_CHANGE
+
+    text = README.read_text().split("settings may change:")[1].split(".\n")[0]
+    assert re.findall(r"`--([a-z-]+)`", text) == [name.replace("_", "-") for name in MAY_CHANGE]
+
+
 def test_the_map_names_what_is_there():
     rooms = set(re.findall(r"^\| `convnets/(\w+)", README.read_text(), re.MULTILINE))
     package = README.parent / "convnets"

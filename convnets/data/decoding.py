@@ -1,6 +1,8 @@
 """Encoded images (JPEG, PNG, …) to uint8 arrays, strictly: what is damaged is refused."""
 
 import io
+import struct
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,6 @@ from convnets.errors import UserError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
 
 
 class Header(NamedTuple):
@@ -122,14 +123,28 @@ def _decode(data, channels, at_least):
         except ValueError:  # CMYK, or a flaw: Pillow reads the one and tells which flaws matter
             pass
     if data.startswith(PNG_START):
-        if PNG_END not in data[-64:] and PNG_END not in data:  # Pillow may accept it
-            raise OSError("the end of the PNG is missing")
+        _require_whole_png(data)
         # Bit depth and color type: plain 8-bit grey or RGB without a transparent color.
         if data[24] == 8 and data[25] == {1: 0, 3: 2}.get(channels) and b"tRNS" not in data[:256]:
             image = _decode_png(data, channels)
             if image is not None:
                 return image
     return _decode_with_pillow(data, channels)
+
+
+def _require_whole_png(data):
+    """Refuses what the decoders may accept: a missing end, a chunk without its checksum."""
+    view, position, kind = memoryview(data), len(PNG_START), b""
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            raise OSError("the end of the PNG is missing")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            raise OSError("the end of the PNG is missing")
+        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            raise OSError(f"a wrong checksum in the PNG's chunk {kind.decode('latin-1')}")
+        position = end + 4
 
 
 def _decode_png(data, channels):

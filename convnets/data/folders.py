@@ -158,8 +158,9 @@ def _list_split(folder, class_names):
 def _list_class(folder):
     found = []
     for entry in _list_entries(folder):
-        if entry.is_dir() or not _has_image_suffix(entry.name):
-            kind = "a folder" if entry.is_dir() else "no image by its name"
+        if not entry.is_file() or not _has_image_suffix(entry.name):
+            other = "no image by its name" if entry.is_file() else "no regular file"
+            kind = "a folder" if entry.is_dir() else other
             raise UserError(f"{entry.path} is {kind}; expected files {' '.join(SUFFIXES)}")
         found.append(entry.path)
     return sorted(found)

@@ -174,3 +174,11 @@ def test_headers_tell_size_and_kind(photo, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"text\.jpg is not an image"):
         read_header(tmp_path / "text.jpg")
+
+
+def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):
+    data = bytearray(encode_png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1)))
+    assert decode_image(bytes(data), "whole", (8, 8, 1)).shape == (8, 8, 1)
+    data[-14] ^= 0xFF  # in the checksum of the pixels
+    with pytest.raises(UserError, match="flipped.*wrong checksum in the PNG's chunk IDAT"):
+        decode_image(bytes(data), "flipped", (8, 8, 1))
