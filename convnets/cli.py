@@ -12,7 +12,7 @@ from tyro import conf
 
 from .errors import UserError
 from .training import journal
-from .training.options import TrainingOptions, require_ranges
+from .training.options import TrainingOptions, read_options, require_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,9 +227,8 @@ def _train_defaults(args) -> TrainCommand:
     if args[:1] != ["train"] or not (known.resume and known.workdir):
         return TrainCommand()
     saved = journal.read_config(known.workdir)
-    fields = {field.name for field in dataclasses.fields(TrainCommand)}
-    settings = {name: value for name, value in saved.items() if name in fields}
-    settings["augment"] = tuple(settings["augment"])
+    settings = dataclasses.asdict(read_options(saved)) | {"workdir": None, "resume": False}
+    settings |= {name: saved[name] for name in IDENTITY if name in saved}
     if known.epochs is not None:  # one takes the other's place
         settings["steps"] = None
     if known.steps is not None:

@@ -19,7 +19,7 @@ from .planning import Plan, make_plan
 from .training import evaluation, journal, loop, reporting
 from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
-from .training.options import create_options, require_same_run
+from .training.options import create_options, read_options, require_same_run
 from .training.recording import Record
 from .training.state import TrainState
 
@@ -101,6 +101,7 @@ def _make_plan(model, dataset, given, state, saved):
     """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
     start, normalization = 0, None
     if saved is not None:
+        read_options(saved)  # refuses what is none
         start = saved["start"]
         normalization = Normalization(**saved["dataset"]["normalization"])
         if given.batch_size is None:  # else the default, which depends on the devices
@@ -118,6 +119,12 @@ def _go_on(plan, checkpoints, progress):
             raise UserError(
                 f"{checkpoints.folder} holds no checkpoint, and the run began from a state of its "
                 "own: start it anew from that state"
+            )
+        lines = journal.read_metrics(checkpoints.folder.parent)
+        if lines and lines[-1]["step"] >= 2 * plan.checkpoint_every:  # a second one was begun
+            raise UserError(
+                f"the run came to step {lines[-1]['step']}, but {checkpoints.folder} holds no "
+                "checkpoint: put them back, or start a new run in another workdir"
             )
         say("there is no checkpoint yet; the run starts from its beginning")
         return None, None

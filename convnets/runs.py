@@ -16,6 +16,7 @@ from .ops.image import Normalization
 from .tasks import classification_loss
 from .training import evaluate, journal, make_eval_step
 from .training.checkpoints import Checkpoints
+from .training.options import read_options
 from .training.state import TrainState
 
 
@@ -41,6 +42,7 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     model of other parameters.
     """
     config = journal.read_config(workdir)
+    options = read_options(config)
     dataset = config["dataset"]
     if model is None:
         try:
@@ -50,14 +52,14 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
                 f"the run in {workdir} was started from Python with a {config['model']} of its "
                 "own; open it there, with load_run(workdir, model=...)"
             ) from error
-    if config["precision"] != "float32":
-        model = model.clone(dtype=jnp.dtype(config["precision"]))
+    if options.precision != "float32":
+        model = model.clone(dtype=jnp.dtype(options.precision))
     template = jax.eval_shape(
         partial(
             _empty_state,
             model,
             tuple(dataset["image_shape"]),
-            config["ema"] is not None,
+            options.ema is not None,
             Normalization(**dataset["normalization"]),
         )
     )

@@ -1,5 +1,8 @@
 """Evaluation counts every example once; a run on disk gives what the one in memory gave."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ import convnets
 
 from .small_runs import (
     LINEAR,
+    PLAIN,
     cross_entropy,
     few_digits,
     fit,
@@ -47,3 +51,49 @@ def test_a_run_on_disk_predicts_and_evaluates_as_the_one_in_memory(tmp_path):
         line = {name: result.history[-1][name] for name in measured}
         assert measured["test_examples"] == 50
         assert measured == pytest.approx(line, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": {}}, "see its image_shape, class_names, normalization"),
+        ({"model": None, "start": "0"}, "see its model, start"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"ema": "much"}, "ema must be in"),
+        ({"precision": "float8"}, "did you mean"),
+        ({"augment": 5}, "augment"),
+        ([], "not the config of a run"),
+    ],
+)
+def test_a_broken_config_is_refused(tmp_path, change, message):
+    workdir = tmp_path / "run"
+    fit(steps=1, workdir=str(workdir), **PLAIN)
+    path = workdir / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | change if isinstance(change, dict) else change))
+    with pytest.raises(convnets.UserError, match=message):
+        convnets.load_run(workdir)
+    with pytest.raises(convnets.UserError, match=message):
+        fit(steps=1, workdir=str(workdir), resume=True, **PLAIN)
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"epoch": 1}', '{"step": "2"}', "", "\0\1"])
+def test_a_broken_line_is_named(tmp_path, line):
+    workdir = tmp_path / "run"
+    fit(steps=2, workdir=str(workdir), **PLAIN)
+    path = workdir / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(f"{line}\n{whole}")
+    with pytest.raises(convnets.UserError, match=r"line 1 of .*metrics.jsonl is not a run's"):
+        fit(steps=3, workdir=str(workdir), resume=True, **PLAIN)
+    assert path.read_text() == f"{line}\n{whole}"
+
+
+def test_checkpoints_that_are_gone_are_missed(tmp_path):
+    workdir = tmp_path / "run"
+    fit(steps=4, workdir=str(workdir), evaluate_every=1, **PLAIN)
+    lines = (workdir / "metrics.jsonl").read_text()
+    shutil.rmtree(workdir / "checkpoints")
+    with pytest.raises(convnets.UserError, match="came to step 4, but .* holds no checkpoint"):
+        fit(steps=5, workdir=str(workdir), resume=True, evaluate_every=1, **PLAIN)
+    assert (workdir / "metrics.jsonl").read_text() == lines

@@ -1,6 +1,7 @@
 """What a run writes down: `config.json` once, `metrics.jsonl` line by line."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -41,15 +42,39 @@ def write_config(workdir, config: dict) -> None:
 def read_config(workdir) -> dict:
     """The config that a run was started with.
 
-    Raises: UserError when the folder holds no run, or a config that is not JSON.
+    Raises: UserError when the folder holds no run, or a config that is not one.
     """
     path = Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{workdir} holds no run: {path} cannot be read") from error
     except ValueError as error:
         raise UserError(f"{path} is not the config of a run: {error}") from error
+    wrong = [name for name, holds in CONFIG.items() if not _holds(holds, config)]
+    if wrong:
+        raise UserError(f"{path} is not the config of a run: see its {', '.join(wrong)}")
+    return config
+
+
+# What a config has at least, beside the options.
+CONFIG = {
+    "model": lambda config: isinstance(config["model"], str),
+    "data": lambda config: isinstance(config["data"], str),
+    "start": lambda config: isinstance(config["start"], int),
+    "image_shape": lambda config: len(list(map(range, config["dataset"]["image_shape"]))) == 3,
+    "class_names": lambda config: "".join(config["dataset"]["class_names"]) != "",
+    "normalization": lambda config: all(
+        math.isfinite(x) for values in config["dataset"]["normalization"].values() for x in values
+    ),
+}
+
+
+def _holds(condition, config) -> bool:
+    try:
+        return condition(config)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def append(workdir, line: dict) -> None:
@@ -62,12 +87,28 @@ def append(workdir, line: dict) -> None:
 
 
 def read_metrics(workdir) -> list[dict]:
-    """The whole lines of `metrics.jsonl`; a torn last line is left out."""
+    """The whole lines of `metrics.jsonl`; a torn last line is left out.
+
+    Raises: UserError for any other line that is none of a run's.
+    """
     path = Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return []
-    whole, _, _ = path.read_text(errors="replace").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    try:
+        whole, _, _ = path.read_text(errors="replace").rpartition("\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    lines = []
+    for number, text in enumerate(whole.splitlines(), 1):
+        try:
+            lines.append(json.loads(text))
+            if not isinstance(lines[-1]["step"], int):
+                raise TypeError("a step is an integer")
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"line {number} of {path} is not a run's; remove it to go on"
+            ) from error
+    return lines
 
 
 def rewind(workdir, step: int) -> list[dict]:

@@ -98,10 +98,25 @@ def create_options(**given) -> TrainingOptions:
             raise unknown("option", name, known)
     augment = given.get("augment")
     if "augment" in given and not callable(augment):  # as it is compared and written down
-        given["augment"] = (augment,) if isinstance(augment, str) else tuple(augment or ())
+        augment = (augment,) if isinstance(augment, str) else augment or ()
+        if not isinstance(augment, list | tuple):
+            raise UserError(f"augment takes names or a function, not {augment!r}")
+        given["augment"] = tuple(augment)
     options = TrainingOptions(**given)
     require_ranges(options)
     return options
+
+
+def read_options(config: dict) -> TrainingOptions:
+    """The options that a run's `config.json` says.
+
+    Raises: UserError for one that is missing or out of its range.
+    """
+    names = {field.name for field in dataclasses.fields(TrainingOptions)} - {"workdir", "resume"}
+    missing = sorted(names - config.keys())
+    if missing:
+        raise UserError(f"the run's config does not say its {', '.join(missing)}")
+    return create_options(**{name: config[name] for name in names})
 
 
 def require_ranges(options: TrainingOptions) -> None:
