@@ -101,7 +101,7 @@ def format_summary(summary: Summary) -> str:
     lines.append(
         f"\n{_format_count(summary.parameters)} parameters, "
         f"{_format_count(summary.multiply_adds)} multiply-adds and "
-        f"{summary.activation_bytes / 2**20:.1f} MiB of layer outputs an image"
+        f"{summary.activation_bytes / 2**10:,.0f} KiB of layer outputs an image"
     )
     if summary.endpoints:
         endpoints = (

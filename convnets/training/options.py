@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "log_every",
     "checkpoint_every",
     "keep",
+    "data_dir",
 )
 
 
@@ -73,7 +74,7 @@ class TrainingOptions:
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, log_every, checkpoint_every,
-    keep."""
+    keep, data_dir."""
     evaluate_every: int | None = None
     """Steps between evaluations. Default: an epoch."""
     checkpoint_every: int | None = None

@@ -1,0 +1,118 @@
+"""What every experiment writes down beside its numbers: how, when and on what they were found."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "convnets")
+# Fields of a config that say where things lie, which changes nothing that is found.
+PLACES = ("data_dir", "workdir", "resume", "archive")
+
+
+def write_archive(path: Path, name: str, config, results: list[dict], minutes: float) -> None:
+    """Writes an experiment's results as JSON, whole or not at all.
+
+    Args:
+      path: the file.
+      name: of the experiment, `experiments/NAME.py`.
+      config: its dataclass.
+      results: one dict for each repetition.
+      minutes: what they took together.
+    """
+    archived = {
+        "experiment": name,
+        "command": shell_command(name, config),
+        "settings": settings(config),
+        "date": datetime.date.today().isoformat(),
+        "hardware": describe_hardware(),
+        "versions": describe_versions(),
+        "repetitions": len(results),
+        "minutes": round(minutes, 2),
+        "results": results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(archived, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def read_archive(name: str) -> dict:
+    """The archived results of `experiments/NAME.py`."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def summarize_run(history: list[dict], split: str = "test") -> dict:
+    """What the last evaluation of a run found, and how fast it was reached.
+
+    Args:
+      history: of the run, as `convnets.fit` returns it.
+      split: what its test numbers were measured on.
+    """
+    last = history[-1]
+    errors = round(last["test_examples"] * (1 - last["test_accuracy"]))
+    rates = [line["images_per_second"] for line in history if "images_per_second" in line]
+    return {
+        f"{split}_error_percent": round(100 * errors / last["test_examples"], 4),
+        f"{split}_errors": errors,
+        f"{split}_examples": last["test_examples"],
+        f"{split}_loss": last["test_loss"],
+        "epochs": last["epoch"],
+        "seconds": round(last["seconds"], 1),
+        "images_per_second": round(statistics.median(rates)),
+    }
+
+
+def settings(config) -> dict:
+    """The fields of a config that decide what is found."""
+    fields = dataclasses.asdict(config).items()
+    return {name: value for name, value in fields if name not in PLACES}
+
+
+def shell_command(name: str, config) -> str:
+    """The command that repeats an experiment: those settings that are not the default's.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Config:
+    ...     seeds: tuple[int, ...] = (0, 1)
+    ...     batch_size: int = 64
+    ...     quick: bool = False
+    >>> shell_command("digits", Config(seeds=(3, 4), quick=True))
+    'python experiments/digits.py --seeds 3 4 --quick'
+    """
+    words = ["python", f"experiments/{name}.py"]
+    defaults = settings(type(config)())
+    for field, value in settings(config).items():
+        if value != defaults[field]:
+            values = value if isinstance(value, tuple) else () if value is True else (value,)
+            words += [f"--{field.replace('_', '-')}", *map(str, values)]
+    return " ".join(words)
+
+
+def describe_hardware() -> dict:
+    """The processor, the cores that this process may use, and the devices that JAX computes on."""
+    import jax
+
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    devices = [device.device_kind for device in jax.devices()]
+    return {"processor": _processor(), "cores": len(usable), "devices": devices}
+
+
+def describe_versions() -> dict:
+    """The versions of Python and of the packages that the numbers depend on."""
+    packages = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    return {"python": platform.python_version(), **packages}
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

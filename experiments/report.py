@@ -1,0 +1,103 @@
+"""Writes the tables of README.md from the archived results.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what is there is written anew.
+
+    python experiments/report.py            # rewrite README.md
+    python experiments/report.py --check    # only say whether it is up to date; if not, exit code 1
+"""
+
+import difflib
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import tyro
+from archive import read_archive
+
+README = Path(__file__).parents[1] / "README.md"
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def mnist_lenet5(archive: dict) -> str:
+    errors = [repetition["test_error_percent"] for repetition in archive["results"]]
+    seconds = statistics.median(repetition["seconds"] for repetition in archive["results"])
+    rows = [
+        ("MNIST", "test error", "training"),
+        ("LeNet-5, here", f"**{statistics.median(errors):.2f} %**", f"{seconds:.0f} s"),
+        ('"CNN" of the lectures', "0.8 %", ""),
+    ]
+    each = ", ".join(f"{error:.2f}" for error in errors)
+    return f"{format_table(rows)}\n\n{origin(archive)} Median of {len(errors)} seeds ({each} %)."
+
+
+def digits_defaults(archive: dict) -> str:
+    head = ("digits, `convnets train`", "test accuracy", "training", "whole command")
+    rows = [
+        (
+            f"seed {repetition['seed']}",
+            f"{100 * repetition['test_accuracy']:.2f} %",
+            f"{repetition['seconds']:.0f} s",
+            f"{repetition['process_seconds']:.0f} s",
+        )
+        for repetition in archive["results"]
+    ]
+    return f"{format_table([head, *rows])}\n\n{origin(archive)}"
+
+
+TABLES = {"digits_defaults": digits_defaults, "mnist_lenet5": mnist_lenet5}
+
+
+def format_table(rows: list[tuple[str, ...]]) -> str:
+    """A table in Markdown; the first row is its head, and all columns but the first are numbers."""
+    head, *body = rows
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def origin(archive: dict) -> str:
+    """A sentence: the command, the hardware, the versions and the date of an archived result."""
+    hardware, versions = archive["hardware"], archive["versions"]
+    return (
+        f"`{archive['command']}`: {archive['minutes']:.1f} minutes on {hardware['cores']} cores "
+        f"({hardware['processor']}) with jax {versions['jax']}, {archive['date']}."
+    )
+
+
+def render(text: str) -> str:
+    """The text with every marked table written anew.
+
+    Raises: SystemExit for a table that no experiment makes, or of which nothing is archived.
+    """
+
+    def write(match):
+        begin, name, end = match.groups()
+        if name not in TABLES:
+            raise SystemExit(f"README.md asks for the table {name!r}; there are {sorted(TABLES)}")
+        try:
+            archive = read_archive(name)
+        except FileNotFoundError:
+            raise SystemExit(f"nothing is archived: run python experiments/{name}.py") from None
+        return f"{begin}{TABLES[name](archive)}\n{end}"
+
+    return MARKED.sub(write, text)
+
+
+def main(check: bool = False, readme: Path = README) -> None:
+    """Write the tables of README.md from the archived results.
+
+    Args:
+      check: Change nothing; show what differs, and exit with 1 if anything does.
+      readme: The file.
+    """
+    old = readme.read_text()
+    new = render(old)
+    if check and new != old:
+        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "is", "ought to be")
+        sys.exit("\n".join([*lines, "README.md is out of date: run python experiments/report.py"]))
+    if not check:
+        readme.write_text(new)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

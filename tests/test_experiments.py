@@ -1,0 +1,136 @@
+"""Every experiment runs on a small budget; what is archived bears out what is claimed."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "experiments"
+TOOLS = ("archive", "report")
+EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
+ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
+
+
+def run(name, *words, folder):
+    """Runs a file of experiments/ in a folder, on one device."""
+    variables = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, FOLDER / f"{name}.py", *map(str, words)],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def check_archive(archive, name):
+    assert archive["experiment"] == name
+    assert archive["command"].startswith(f"python experiments/{name}.py")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", archive["date"])
+    assert archive["hardware"].keys() >= {"processor", "cores", "devices"}
+    assert archive["versions"].keys() == {"python", "jax", "jaxlib", "flax", "optax", "convnets"}
+    assert archive["repetitions"] == len(archive["results"]) > 0
+    assert archive["minutes"] > 0
+
+
+def snapshot():
+    return {path: path.read_bytes() for path in (FOLDER / "results").iterdir()}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_quick_run_archives_where_told(name, tmp_path):
+    kept, archive = snapshot(), tmp_path / "results" / "quick.json"
+    done = run(name, "--quick", "--archive", archive, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_archive(json.loads(archive.read_text()), name)
+    assert snapshot() == kept
+    assert list(tmp_path.iterdir()) == [archive.parent]
+
+
+@pytest.mark.parametrize("name", ARCHIVED)
+def test_archived_results(name):
+    assert name in EXPERIMENTS
+    check_archive(json.loads((FOLDER / "results" / f"{name}.json").read_text()), name)
+
+
+def test_mnist_lenet5_goes_on_where_it_stopped(tmp_path):
+    """A run in a workdir is found finished by the next one, which archives the same results."""
+    kept = snapshot()
+    words = ["--quick", "--seeds", 3, "--workdir", tmp_path / "runs"]
+    first = run("mnist_lenet5", *words, "--archive", tmp_path / "first.json", folder=tmp_path)
+    second = run(
+        "mnist_lenet5", *words, "--resume", "--archive", tmp_path / "second.json", folder=tmp_path
+    )
+    results = [
+        json.loads((tmp_path / name).read_text())["results"]
+        for name in ("first.json", "second.json")
+    ]
+    assert results[0] == results[1], first.stderr + second.stderr
+    third = run("mnist_lenet5", *words, folder=tmp_path)
+    assert third.returncode == 1
+    assert "holds another run" in third.stderr
+    assert "Traceback" not in third.stderr
+    fourth = run("mnist_lenet5", "--quick", "--resume", folder=tmp_path)
+    assert fourth.returncode == 1
+    assert fourth.stderr == "mnist_lenet5: --resume needs the --workdir of the runs to go on with\n"
+    assert snapshot() == kept
+
+
+def test_mnist_lenet5_claim():
+    path = FOLDER / "results" / "mnist_lenet5.json"
+    if not path.exists():
+        pytest.skip("not archived yet")
+    archive = json.loads(path.read_text())
+    results = archive["results"]
+    assert archive["command"] == "python experiments/mnist_lenet5.py"
+    assert [repetition["seed"] for repetition in results] == [0, 1, 2]
+    for repetition in results:
+        assert repetition["test_examples"] == 10_000
+        share = repetition["test_errors"] / repetition["test_examples"]
+        assert repetition["test_error_percent"] == pytest.approx(100 * share)
+        assert repetition["seconds"] < 180
+    median = statistics.median(repetition["test_error_percent"] for repetition in results)
+    assert median <= 0.65
+    source = (FOLDER / "mnist_lenet5.py").read_text()
+    assert f"{median:.2f} %" in source.split('"""')[1]
+    assert len(source.splitlines()) <= 120
+
+
+def test_readme_tables_are_up_to_date(tmp_path):
+    readme = ROOT / "README.md"
+    if not readme.exists() or "<!-- table: " not in readme.read_text():
+        pytest.skip("README.md has no table yet")
+    done = run("report", "--check", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif("mnist_lenet5" not in ARCHIVED, reason="not archived yet")
+def test_report_writes_between_the_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    before, after = "# Title\n\n<!-- table: mnist_lenet5 -->\n", "<!-- end -->\n\nMore.\n"
+    readme.write_text(f"{before}old\n{after}")
+    checked = run("report", "--check", "--readme", readme, folder=tmp_path)
+    assert checked.returncode == 1
+    assert "-old" in checked.stderr
+    assert readme.read_text() == f"{before}old\n{after}"
+    assert run("report", "--readme", readme, folder=tmp_path).returncode == 0
+    text = readme.read_text()
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert "| LeNet-5" in text
+    assert run("report", "--check", "--readme", readme, folder=tmp_path).returncode == 0
+
+
+def test_report_refuses_a_table_that_nothing_makes(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table: mnist_lenet6 -->\n<!-- end -->\n")
+    done = run("report", "--readme", readme, folder=tmp_path)
+    assert done.returncode == 1
+    assert "'mnist_lenet6'" in done.stderr
