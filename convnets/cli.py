@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 from typing import Annotated
 
 import tyro
@@ -179,6 +180,17 @@ def prepare(
 
     print(prepare_dataset(name, source_dir=source, data_dir=data_dir))
     return 0
+
+
+def run() -> None:
+    """The entry point: `main`, and the end of the process."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if any(not thread.daemon for thread in others):
+        os._exit(code)  # Orbax waits for minutes in threads of a save that has failed
+    sys.exit(code)
 
 
 def main(args: list[str] | None = None) -> int:

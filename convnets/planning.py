@@ -21,7 +21,7 @@ from .ops.collective import DATA_AXIS
 from .runs import evaluate_splits
 from .tasks import classification_loss
 from .training import optimizers, schedules
-from .training.checkpoints import flatten, unflatten
+from .training.flattening import flatten, unflatten
 from .training.options import TrainingOptions
 from .training.state import TrainState
 from .training.step import make_eval_step, make_step

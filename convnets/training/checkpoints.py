@@ -8,18 +8,17 @@ from step to step, and a hash of every array: Orbax itself restores flipped byte
 import contextlib
 import errno
 import functools
-import hashlib
+import json
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import jax
-import numpy as np
+from typing import NamedTuple
 
 from ..errors import UserError
+from .flattening import flatten, hash_array, hash_json, is_broken, unflatten
 
 # What keeps a file from being read or written; Orbax buries it in long messages.
 READ_ERRORS = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
@@ -47,19 +46,17 @@ class Checkpoints:
 
     def __init__(self, folder, *, keep: int = 3, read_only: bool = False):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as policies
 
         self.folder = Path(folder).absolute()
         self._ocp = ocp
         _ignore_abandoned_futures()
         self._silence = contextlib.ExitStack()
         self._silence.enter_context(_silenced("absl"))
-        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        self._scores = {step: self._read_score(step) for step in _steps_in(self.folder)}
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
-            best_fn=score,
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            preservation_policy=_LastAndBest(keep, self._scores),
         )
         self._manager = _writing(self.folder, ocp.CheckpointManager, self.folder, options=options)
 
@@ -88,16 +85,23 @@ class Checkpoints:
         cannot be written.
         """
         arrays = flatten(state)
-        broken = [path for path, x in arrays.items() if _is_broken(path, x)]
+        broken = [path for path, x in arrays.items() if is_broken(path, x)]
         if broken:
             raise UserError(f"not finite at step {step}, not saved: {', '.join(broken[:3])}")
-        hashes = {path: _hash(x) for path, x in arrays.items()}
-        arrays = {path: x for path, x in arrays.items() if x.size}  # Orbax refuses empty ones
+        host = {**host, "validation": metrics}
         args = self._ocp.args.Composite(
-            state=self._ocp.args.StandardSave(arrays),
-            host=self._ocp.args.JsonSave({**host, "hashes": hashes}),
+            # Orbax refuses empty arrays.
+            state=self._ocp.args.StandardSave({path: x for path, x in arrays.items() if x.size}),
+            host=self._ocp.args.JsonSave(
+                {
+                    "data": host,
+                    "hash": hash_json(host),
+                    "arrays": {path: hash_array(x) for path, x in arrays.items()},
+                }
+            ),
         )
-        _writing(self.folder, self._manager.save, step, args=args, metrics=metrics)
+        self._scores[step] = None if metrics is None else score(metrics)
+        _writing(self.folder, self._manager.save, step, args=args)
 
     def wait(self) -> None:
         """Waits until the save under way is on disk."""
@@ -155,12 +159,13 @@ class Checkpoints:
         if which == "last":
             return steps[::-1]
         if which == "best":
-            if self._manager.best_step() is None:
+            scores = {step: self._scores[step] for step in steps if self._scores.get(step)}
+            if not scores:
                 raise UserError(
                     f"no checkpoint in {self.folder} is known to be the best: the run had no "
                     "validation split; take the last, or train with --validation 0.1"
                 )
-            return [self._manager.best_step()]
+            return [max(scores, key=scores.get)]
         if which not in steps:
             raise UserError(f"there is no checkpoint {which}; there are {steps}")
         return [which]
@@ -171,18 +176,45 @@ class Checkpoints:
         )
         restored = self._manager.restore(step, args=args)
         arrays, host = restored["state"], restored["host"]
-        hashes = host.pop("hashes")
-        for path, expected in hashes.items():
-            if path in arrays and _hash(arrays[path]) != expected:
+        if hash_json(host["data"]) != host["hash"]:
+            raise ValueError("what the host kept does not have the hash it was saved with")
+        for path, expected in host["arrays"].items():
+            if path in arrays and hash_array(arrays[path]) != expected:
                 raise ValueError(f"{path} does not have the hash it was saved with")
-        return arrays, host
+        return arrays, host["data"]
+
+    def _read_score(self, step):
+        """The score of a checkpoint, None where it has none or is damaged."""
+        try:
+            host = json.loads((self.folder / str(step) / "host" / "metadata").read_text())
+            return score(host["data"]["validation"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def _set_aside(self, step):
         target = self.folder.parent / "damaged-checkpoints" / str(step)
-        target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
         (self.folder / str(step)).rename(target)
         self._manager.reload()
+
+
+class _LastAndBest(NamedTuple):
+    """Which checkpoints Orbax keeps: the last ones, and the best by the scores of steps."""
+
+    keep: int
+    scores: dict
+
+    def should_preserve(self, checkpoints, *, context):
+        known = [info.step for info in checkpoints if self.scores.get(info.step)]
+        best = max(known, key=self.scores.get, default=None)
+        first = len(checkpoints) - self.keep
+        return [i >= first or info.step == best for i, info in enumerate(checkpoints)]
+
+
+def _steps_in(folder: Path) -> list[int]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 @contextlib.contextmanager
@@ -215,57 +247,6 @@ def _ignore_abandoned_futures() -> None:
 
     sys.unraisablehook = unless_closed_loop
     logging.getLogger("asyncio").addFilter(is_anothers)
-
-
-def flatten(state) -> dict[str, np.ndarray]:
-    """The arrays of a tree by their paths, joined with dots."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {_path(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(template, arrays: dict[str, np.ndarray], what: str, *, partial: bool = False):
-    """The tree of the template's structure with the given arrays; `what` names them in errors.
-
-    Raises: UserError where paths, shapes or types are others.
-    """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
-    wanted = {_path(path): leaf for path, leaf in leaves}
-    arrays = {
-        **{path: np.zeros(x.shape, x.dtype) for path, x in wanted.items() if x.size == 0},
-        **arrays,
-    }
-    missing = sorted(wanted.keys() - arrays.keys())
-    unused = [] if partial else sorted(arrays.keys() - wanted.keys())
-    if missing or unused:
-        raise UserError(
-            f"{what} is of another model, optimizer or ema: "
-            f"missing {missing[:3] or 'nothing'}, not used {unused[:3] or 'nothing'}"
-        )
-    for path, leaf in wanted.items():
-        found = arrays[path]
-        if found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise UserError(
-                f"{what} is of another model: {path} should be {leaf.dtype}"
-                f"{list(leaf.shape)}, it is {found.dtype}{list(found.shape)}"
-            )
-    return jax.tree.unflatten(treedef, [arrays[path] for path in wanted])
-
-
-def _path(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _is_broken(path: str, array: np.ndarray) -> bool:
-    """Whether there is a NaN; or, but for what an optimizer remembers, an infinite number."""
-    if path.startswith("opt_state."):  # a plateau's best value is infinite at first
-        return bool(np.any(np.isnan(array)))
-    return not np.all(np.isfinite(array))
-
-
-def _hash(array: np.ndarray) -> str:
-    array = np.ascontiguousarray(array)
-    head = f"{array.dtype}{array.shape}".encode()
-    return hashlib.blake2b(head + array.tobytes(), digest_size=16).hexdigest()
 
 
 def score(metrics: dict) -> tuple[float, float]:

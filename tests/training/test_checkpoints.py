@@ -36,7 +36,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         step, state, host = checkpoints.restore(jax.eval_shape(make_state))
     expected = make_state(5).replace(step=jnp.int32(5))
-    assert (step, host) == (5, {"seconds": 1 / 3})
+    assert (step, host["seconds"]) == (5, 1 / 3)
     assert jax.tree.structure(state) == jax.tree.structure(expected)
     for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected)):
         assert isinstance(found, np.ndarray)
@@ -72,7 +72,12 @@ def remove_one(folder):
     files_of(folder)[0].unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, truncate, remove_one])
+def change_what_the_host_kept(folder):
+    path = folder.parent / "host" / "metadata"
+    path.write_text(path.read_text().replace("0.333", "0.334"))
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, remove_one, change_what_the_host_kept])
 def test_a_damaged_one_is_said_set_aside_and_the_one_before_taken(tmp_path, damage):
     folder = tmp_path / "checkpoints"
     save_all(folder, [1, 2, 3])
@@ -102,6 +107,18 @@ def test_none_whole_is_an_error_and_nothing_is_moved(tmp_path):
         ):
             checkpoints.restore(jax.eval_shape(make_state), say=lambda text: None, set_aside=True)
         assert {"1", "2"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_damaged_best_gives_its_rank_away(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save_all(folder, [1, 2, 3])
+    (folder / "2" / "host" / "metadata").write_text('{"data": {"validation')
+    template = jax.eval_shape(make_state)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore(template, "best")[0] in (1, 3)
+        assert checkpoints.restore(template)[0] == 3
+        with pytest.raises(convnets.UserError, match="no whole checkpoint"):
+            checkpoints.restore(template, 2, say=lambda text: None)
 
 
 def test_what_hinders_reading_is_no_damage(tmp_path, monkeypatch):
