@@ -58,6 +58,7 @@ def train(command: TrainCommand) -> int:
     model = models.create_model(command.model, num_classes=dataset.num_classes)
     settings = dataclasses.asdict(command)
     identity = {name: settings.pop(name) for name in IDENTITY}
+    identity["data_dir"] = command.data_dir or os.environ.get("TFDS_DATA_DIR")
     result = fitting.fit(model, dataset, identity=identity, **settings)
     return 0 if result.signal is None else 128 + result.signal
 
@@ -102,7 +103,8 @@ def predict(
     """Predict the classes of image files: a JSON line each, the five best names and probabilities.
 
     Args:
-      images: Image files.
+      images: Image files; they are scaled and cropped to the size, and brought to the channels,
+        that the run was trained on. Digits are light on dark, as in MNIST.
       workdir: Folder of the run.
       checkpoint: last, best (on validation), or a step.
     """
@@ -134,13 +136,14 @@ def models(pattern: conf.Positional[str] = "*") -> int:
     """List the models whose names match a pattern.
 
     Args:
-      pattern: A shell pattern, such as resnet*.
+      pattern: A shell pattern, such as resnet*. The CIFAR families have every depth 6k + 2, more
+        than are listed.
     """
     from .models import list_models
 
     names = list_models(pattern)
     if not names:
-        raise UserError(f"no model's name matches {pattern!r}; `convnets models` lists all")
+        raise UserError(f"no model's name matches {pattern!r}; `convnets models` lists them")
     print("\n".join(names))
     return 0
 

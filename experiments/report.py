@@ -25,7 +25,7 @@ def mnist_lenet5(archive: dict) -> str:
     rows = [
         ("MNIST", "test error", "training"),
         ("LeNet-5, here", f"**{statistics.median(errors):.2f} %**", f"{seconds:.0f} s"),
-        ('"CNN" of the lectures', "0.8 %", ""),
+        ('"CNN" in the MNIST table of Collobert\'s lecture (2015)', "0.8 %", ""),
     ]
     each = ", ".join(f"{error:.2f}" for error in errors)
     return f"{format_table(rows)}\n\n{origin(archive)} Median of {len(errors)} seeds ({each} %)."

@@ -70,5 +70,5 @@ def find(name: str) -> Entry | None:
 MODELS = {
     form.format(depth): entry(depth, block)
     for form, block in BLOCKS.items()
-    for depth in (20, 32, 44, 56, 110)
+    for depth in (8, 20, 32, 44, 56, 110)
 } | {"cifar_resnet1202": entry(1202, BLOCKS["cifar_resnet{}"])}

@@ -36,6 +36,7 @@ class Checkpoints:
     Use it as a context manager: leaving it waits for the save under way.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
     ...     checkpoints.save(3, {"x": np.ones(2)}, {"seconds": 1.5})
     ...     checkpoints.wait()

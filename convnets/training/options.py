@@ -26,9 +26,9 @@ class TrainingOptions:
     """Options of `convnets.fit`, and with dashes of `convnets train`. Durations are in steps."""
 
     epochs: float | None = None
-    """Passes over the training split; a given state goes on for as many more. Default: 30."""
+    """Passes over the training split. Default: 30, unless steps are given."""
     steps: int | None = None
-    """Number of steps, in place of epochs; a given state goes on for as many more."""
+    """Number of steps, in place of epochs: not both."""
     batch_size: int | None = None
     """Examples in a step, over all devices. Default: 64, or just above where the devices do not
     divide it."""
