@@ -4,8 +4,8 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
-import threading
 from typing import Annotated
 
 import tyro
@@ -181,19 +181,9 @@ def prepare(
     """
     from .data import prepare_dataset
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # unfinished files are cleared away
     print(prepare_dataset(name, source_dir=source, data_dir=data_dir))
     return 0
-
-
-def run() -> None:
-    """The entry point: `main`, and the end of the process."""
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if any(not thread.daemon for thread in others):
-        os._exit(code)  # Orbax waits for minutes in threads of a save that has failed
-    sys.exit(code)
 
 
 def main(args: list[str] | None = None) -> int:

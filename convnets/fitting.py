@@ -78,23 +78,22 @@ def fit(
     plan = _make_plan(model, dataset, given, state, saved)
     if state is not None:
         state = plan.adopt(state)
-    workdir = given.workdir
-    if workdir is None:
-        return _run(plan, state or plan.create_state(), Record(), progress)
     name = getattr(model, "registry_name", None) or type(model).__name__
     config = plan.config({"model": name, "data": dataset.name, **(identity or {})})
-    if given.resume:
-        require_same_run(saved, config)
-    else:
-        journal.open_run(workdir, config)
-    with Checkpoints(f"{workdir}/checkpoints", keep=given.keep) as checkpoints:
-        host, history = None, []
-        if given.resume:
-            state, host = _go_on(plan, checkpoints, progress)
-            history = journal.rewind(workdir, host["step"] if host else 0)
-            journal.write_config(workdir, config)
-        record = Record(workdir, checkpoints, host, history)
-        return _run(plan, state or plan.create_state(), record, progress)
+    with (
+        interruption() as received,
+        _recording(plan, config, saved, state, progress) as (state, record),
+    ):
+        result = _run(plan, state or plan.create_state(), record, received, progress)
+    if result.signal is not None and progress:
+        where = (
+            f"checkpoint in {record.checkpoints.folder}"
+            if record.workdir
+            else "nothing was written, for there is no workdir"
+        )
+        name = Signals(result.signal).name
+        print(f"stopped by {name} after step {int(result.state.step)}; {where}")
+    return result
 
 
 def _make_plan(model, dataset, given, state, saved):
@@ -109,6 +108,27 @@ def _make_plan(model, dataset, given, state, saved):
     elif state is not None:
         start, normalization = int(state.step), state.normalization
     return make_plan(model, dataset, given, start=start, normalization=normalization)
+
+
+@contextlib.contextmanager
+def _recording(plan, config, saved, state, progress):
+    """The state to go on from and the run's record; on leaving, its checkpoints are on disk."""
+    workdir = plan.options.workdir
+    if workdir is None:
+        yield state, Record()
+        return
+    if saved is None:
+        journal.open_run(workdir, config)
+    else:
+        require_same_run(saved, config)
+    with Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints:
+        if saved is None:
+            yield state, Record(workdir, checkpoints)
+            return
+        state, host = _go_on(plan, checkpoints, progress)
+        history = journal.rewind(workdir, host["step"] if host else 0)
+        journal.write_config(workdir, config)
+        yield state, Record(workdir, checkpoints, host, history)
 
 
 def _go_on(plan, checkpoints, progress):
@@ -134,15 +154,14 @@ def _go_on(plan, checkpoints, progress):
     return state, host
 
 
-def _run(plan: Plan, state: TrainState, record: Record, progress: bool) -> Result:
-    """Trains to the end of the plan, or until a signal comes."""
-    number, signal = int(state.step), None
+def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool) -> Result:
+    """Trains to the end of the plan, or until a signal is received."""
+    number, signal = int(state.step), received()
     if progress:
         print(plan.describe())
     if number >= plan.stop:
         return _finished(plan, state, record, progress)
     with contextlib.ExitStack() as stack:
-        received = stack.enter_context(interruption())
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))
         target = number + 1  # the first step alone, for it compiles
@@ -164,13 +183,6 @@ def _run(plan: Plan, state: TrainState, record: Record, progress: bool) -> Resul
         state = parallel.gather(state)
         if signal is not None:
             record.save(number, state)
-    if signal is not None and progress:
-        place = (
-            f"checkpoint in {record.checkpoints.folder}"
-            if record.workdir
-            else ("nothing was written, for there is no workdir")
-        )
-        print(f"stopped by {Signals(signal).name} after step {number}; {place}")
     return Result(state, record.history, signal)
 
 

@@ -43,6 +43,7 @@ LEVELS = {
     "doctor": 7,
     "benchmark": 7,
     "cli": 8,
+    "__main__": 9,
 }
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,33 @@ def test_signals_save_a_checkpoint_and_end_cleanly(tmp_path, uninterrupted, numb
         assert checkpoints.steps()[-1] == step
     shell.run("train", "--resume", "--workdir", workdir)
     assert_same_run(workdir, uninterrupted)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("longest", [0.3, 1, 3, 6])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_at_any_moment_end_cleanly(tmp_path, number, longest):
+    """While Python imports, while the data is read, while the step compiles, while it ends."""
+    workdir = tmp_path / "run"
+    process = shell.start("train", "--workdir", workdir, "--steps", 12)
+    wait_for(process, lambda: catches(process.pid, number))
+    time.sleep(random.Random(time.time_ns()).uniform(0, longest))
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, 0), (out, error)
+    assert len(error.splitlines()) <= 1
+    last = (error or out).splitlines()[-1]
+    assert f"stopped by {number.name}" in last if process.returncode else "step 12" in last
+    if workdir.exists():
+        shell.run("train", "--resume", "--workdir", workdir)
+        assert last_step(workdir) == 12
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) >> (number - 1) & 1
 
 
 def test_a_damaged_last_checkpoint_costs_only_time(tmp_path, uninterrupted):
