@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
-from tyro import conf
+from tyro import conf, constructors
 
 from .errors import UserError
 from .training import journal
@@ -190,12 +190,13 @@ def main(args: list[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 for what a user can mend, said in one message."""
     args = sys.argv[1:] if args is None else args
     try:
-        return _commands(_train_defaults(args)).cli(
-            prog="convnets",
-            args=args,
-            description="Convolutional networks for JAX.",
-            config=(conf.FlagCreatePairsOff, conf.OmitArgPrefixes),
-        )
+        with OPTIONAL:
+            return _commands(_train_defaults(args)).cli(
+                prog="convnets",
+                args=args,
+                description="Convolutional networks for JAX.",
+                config=(conf.FlagCreatePairsOff, conf.OmitArgPrefixes),
+            )
     except UserError as error:
         print(f"convnets: {error}", file=sys.stderr)
         return 2
@@ -218,8 +219,27 @@ def _commands(defaults: TrainCommand):
     for command in (evaluate, predict, models, summary):
         app.command(command)
     data.command(prepare)
-    app.command(data, name="data")
+    app.command(data, name="data", help="Prepare data sets.")
     return app
+
+
+OPTIONAL = constructors.ConstructorRegistry()
+
+
+@OPTIONAL.primitive_rule
+def _optional(info):
+    """An option of one type or None is shown, and its errors are told, as of that type."""
+    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
+    if len(kinds) != 1 or kinds[0] | None != info.type or kinds[0] not in (int, float, str):
+        return None
+    (kind,) = kinds
+    return constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda args: None if args == ["none"] else kind(*args),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: ["none" if value is None else str(value)],
+    )
 
 
 def _train_defaults(args) -> TrainCommand:

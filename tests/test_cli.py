@@ -155,6 +155,8 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["train", "--loss", "entropy"], "did you mean 'cross_entropy'"),
         (["train", "--lerning-rate", "1"], "--learning-rate"),
         (["train", "--parallel", "pmapp"], "pmap"),
+        (["train", "--steps", "abc"], "Error parsing --steps: invalid literal for int()"),
+        (["train", "--ema", "1,5"], "Error parsing --ema: could not convert string to float"),
         (["trian"], "train"),
         (["train", "--batch-size", "0"], "batch_size must be at least 1, not 0"),
         (["train", "--batch-size", "5000"], "5000"),

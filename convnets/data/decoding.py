@@ -156,9 +156,13 @@ def _decode_png(data, channels):
 
 
 def _decode_with_pillow(data, channels):
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(io.BytesIO(data)) as image:
+    try:
+        opened = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise OSError("its format is unknown") from None
+    with opened as image:
         image.load()
         traits = _traits(image)
         if image.mode == "F":

@@ -67,6 +67,11 @@ def test_what_is_no_image_is_refused(data):
         decode_image(data, "notes.txt", SHAPE)
 
 
+def test_an_unknown_format_is_said_to_be_one():
+    with pytest.raises(UserError, match="or no image: its format is unknown$"):
+        decode_image(b"hello", "notes.txt", SHAPE)
+
+
 def test_grey_and_color_are_converted_to_what_is_asked(photo):
     grey = Image.fromarray(photo[..., 1])
     for kind in ("png", "jpeg"):
