@@ -79,10 +79,10 @@ def fit(
     if state is not None:
         state = plan.adopt(state)
     name = getattr(model, "registry_name", None) or type(model).__name__
-    config = plan.config({"model": name, "data": dataset.name, **(identity or {})})
+    identity = {"model": name, "data": dataset.name, **(identity or {})}
     with (
         interruption() as received,
-        _recording(plan, config, saved, state, progress) as (state, record),
+        _recording(plan, identity, saved, state, progress) as (state, record),
     ):
         result = _run(plan, state or plan.create_state(), record, received, progress)
     if result.signal is not None and progress:
@@ -111,12 +111,13 @@ def _make_plan(model, dataset, given, state, saved):
 
 
 @contextlib.contextmanager
-def _recording(plan, config, saved, state, progress):
+def _recording(plan, identity, saved, state, progress):
     """The state to go on from and the run's record; on leaving, its checkpoints are on disk."""
     workdir = plan.options.workdir
     if workdir is None:
         yield state, Record()
         return
+    config = plan.config(identity)
     if saved is None:
         journal.open_run(workdir, config)
     else:

@@ -295,6 +295,6 @@ def _require_classes(model, dataset):
 def _as_json(value):
     """An option as JSON data; what only Python can hold is named by its type."""
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, str | int | float | tuple):
-        return value
+    if value is None or isinstance(value, str | int | float) or type(value) is tuple:
+        return value  # Optax's transformations are named tuples
     return f"<{type(value).__name__}>"

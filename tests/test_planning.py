@@ -10,6 +10,7 @@ import pytest
 import convnets
 from convnets.data import batch_indices
 from convnets.ops import image
+from convnets.training import journal
 
 from .small_runs import (
     LINEAR,
@@ -115,6 +116,17 @@ def test_squared_error_and_an_optimizer_of_ones_own():
     losses = column(result, "train_loss")
     assert losses[-1] < losses[0]
     assert set(column(result, "learning_rate")) == {None}
+
+
+def test_what_only_python_can_hold_is_named_in_the_config_and_needed_to_go_on(tmp_path):
+    own = {"optimizer": optax.sgd(1e-3), "augment": image.translate, "workdir": tmp_path / "run"}
+    fit(steps=2, **own)
+    config = journal.read_config(own["workdir"])
+    assert config["augment"] == "<function>"
+    assert config["optimizer"] == "<GradientTransformationExtraArgs>"
+    assert fit(steps=4, resume=True, **own).state.step == 4
+    with pytest.raises(convnets.UserError, match="optimizer"):
+        fit(steps=6, resume=True, **own | {"optimizer": "sgd"})
 
 
 def test_a_plateau_on_validation_lowers_the_learning_rate():
