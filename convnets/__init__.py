@@ -12,6 +12,7 @@ _HOMES = {
     "models": ["create_backbone", "create_model", "feature_info", "list_models"],
     "data": [
         "batches",
+        "dataset_from_arrays",
         "evaluation_batches",
         "load_dataset",
         "prefetch",

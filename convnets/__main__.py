@@ -13,6 +13,8 @@ import threading
 def run() -> None:
     """Runs the command and ends the process with its exit code."""
     _handle_signals(_end)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a path in a terminal that lacks its letters
     from .cli import main
 
     code = main()

@@ -15,15 +15,13 @@ from .errors import UserError
 from .training import journal
 from .training.options import TrainingOptions, read_options, require_ranges
 
+Folder = Annotated[str, conf.arg(metavar="DIR")]
+OptionalFolder = Annotated[str | None, conf.arg(metavar="DIR")]
+
 
 @dataclasses.dataclass(frozen=True)
-class TrainCommand(TrainingOptions):
-    """Settings of a run.
-
-    With --workdir the run is written down there and can be evaluated, used to predict, and resumed:
-    `convnets train --resume --workdir DIR` needs nothing else. Ctrl-C and SIGTERM save a checkpoint
-    and end with exit code 130 and 143.
-    """
+class RunOptions:
+    """What to train, and on what."""
 
     model: str = "lenet5"
     """Name of a model; `convnets models` lists them."""
@@ -31,43 +29,41 @@ class TrainCommand(TrainingOptions):
     """digits, folder:PATH, npz:PATH, idx:PATH, or the name of a TensorFlow Datasets set."""
     validation: float = 0.0
     """Share of the training split set apart for validation."""
-    data_dir: str | None = None
-    """Where TensorFlow Datasets' sets are. Default: TFDS_DATA_DIR, else TFDS's own."""
+    data_dir: OptionalFolder = None
+    """Where TensorFlow Datasets' sets are. None: TFDS_DATA_DIR, else TFDS's own."""
     image_size: int | None = None
-    """Side that images are brought to. Default: their own, where all have one."""
+    """Side that images are brought to. None: their own, where all have one."""
 
 
-OPTIONS = {field.name for field in dataclasses.fields(TrainingOptions)}
-IDENTITY = [field.name for field in dataclasses.fields(TrainCommand) if field.name not in OPTIONS]
-
-
-def train(command: TrainCommand) -> int:
+def train(run: RunOptions, training: TrainingOptions) -> int:
     """Train a model."""
     from . import data, fitting, models
 
-    require_ranges(command)
+    require_ranges(training)
     dataset = data.load_dataset(
-        command.data,
-        data_dir=command.data_dir,
-        validation=command.validation,
-        seed=command.seed,
-        image_size=command.image_size,
+        run.data,
+        data_dir=run.data_dir,
+        validation=run.validation,
+        seed=training.seed,
+        image_size=run.image_size,
     )
     for note in dataset.notes:
         print(note)
-    model = models.create_model(command.model, num_classes=dataset.num_classes)
-    settings = dataclasses.asdict(command)
-    identity = {name: settings.pop(name) for name in IDENTITY}
-    identity["data_dir"] = command.data_dir or os.environ.get("TFDS_DATA_DIR")
-    result = fitting.fit(model, dataset, identity=identity, **settings)
+    model = models.create_model(run.model, num_classes=dataset.num_classes)
+    data_dir = run.data_dir or os.environ.get("TFDS_DATA_DIR")
+    identity = dataclasses.asdict(run) | {
+        "data": dataset.name,  # with the whole of its path
+        "data_dir": data_dir and os.path.abspath(data_dir),
+    }
+    result = fitting.fit(model, dataset, identity=identity, **dataclasses.asdict(training))
     return 0 if result.signal is None else 128 + result.signal
 
 
 def evaluate(
-    workdir: str,
+    workdir: Folder,
     checkpoint: str = "last",
     data: str | None = None,
-    data_dir: str | None = None,
+    data_dir: OptionalFolder = None,
     batch_size: int = 256,
 ) -> int:
     """Evaluate a run's checkpoint on every test example, once.
@@ -75,8 +71,8 @@ def evaluate(
     Args:
       workdir: Folder of the run.
       checkpoint: last, best (on validation), or a step.
-      data: Another data set than the run's own, of as many classes.
-      data_dir: Where TensorFlow Datasets' sets are.
+      data: Another data set, of as many classes. None: the run's own.
+      data_dir: Where TensorFlow Datasets' sets are. None: where the run found its own.
       batch_size: Examples computed at a time.
     """
     from . import runs
@@ -85,20 +81,28 @@ def evaluate(
     if batch_size < 1:
         raise UserError(f"the batch size is at least 1, not {batch_size}")
     run = runs.load_run(workdir, _checkpoint(checkpoint))
-    height, width, _ = run.config["dataset"]["image_shape"]
-    dataset = load_dataset(
-        data or run.config["data"],
-        data_dir=data_dir or run.config.get("data_dir"),
-        validation=run.config.get("validation", 0.0) if data is None else 0.0,
-        seed=run.config["seed"],
-        image_size=(height, width),
-    )
-    print(json.dumps(runs.evaluate_run(run, dataset, batch_size=batch_size)))
+    saved = run.config["dataset"]
+    try:
+        dataset = load_dataset(
+            data or run.config["data"],
+            data_dir=data_dir or run.config.get("data_dir"),
+            validation=run.config.get("validation", 0.0) if data is None else 0.0,
+            seed=run.config["seed"],
+            image_size=tuple(saved["image_shape"][:2]),
+        )
+    except UserError as error:
+        if data is not None:
+            raise
+        raise UserError(f"{error} (the run's own data; --data names others)") from None
+    measured = runs.evaluate_run(run, dataset, batch_size=batch_size)
+    print(json.dumps({"data": dataset.name, **measured}))
     return 0
 
 
 def predict(
-    images: conf.Positional[tuple[str, ...]], workdir: str, checkpoint: str = "last"
+    images: conf.Positional[Annotated[tuple[str, ...], conf.arg(metavar="IMAGE [IMAGE ...]")]],
+    workdir: Folder,
+    checkpoint: str = "last",
 ) -> int:
     """Predict the classes of image files: a JSON line each, the five best names and probabilities.
 
@@ -118,10 +122,19 @@ def predict(
     run = runs.load_run(workdir, _checkpoint(checkpoint))
     dataset = run.config["dataset"]
     names = dataset["class_names"]
+    refused = []
     for start in range(0, len(images), 256):
-        paths = images[start : start + 256]
-        batch = np.stack([read_image(path, tuple(dataset["image_shape"])) for path in paths])
-        for path, row in zip(paths, fitting.predict(run.model, run.state, batch)):
+        readable = []
+        for path in images[start : start + 256]:
+            try:
+                readable.append((path, read_image(path, tuple(dataset["image_shape"]))))
+            except UserError as error:
+                refused.append(path)
+                print(f"convnets: {error}", file=sys.stderr)
+        if not readable:
+            continue
+        paths, batch = zip(*readable)
+        for path, row in zip(paths, fitting.predict(run.model, run.state, np.stack(batch))):
             best = np.argsort(-row, kind="stable")[:5]
             line = {
                 "path": path,
@@ -129,10 +142,10 @@ def predict(
                 "probabilities": [float(row[index]) for index in best],
             }
             print(json.dumps(line))
-    return 0
+    return 2 if refused else 0
 
 
-def models(pattern: conf.Positional[str] = "*") -> int:
+def models(pattern: conf.Positional[Annotated[str, conf.arg(metavar="PATTERN")]] = "*") -> int:
     """List the models whose names match a pattern.
 
     Args:
@@ -149,14 +162,16 @@ def models(pattern: conf.Positional[str] = "*") -> int:
 
 
 def summary(
-    name: conf.Positional[str], image: str | None = None, num_classes: int | None = None
+    name: conf.Positional[Annotated[str, conf.arg(metavar="MODEL")]],
+    image: Annotated[str | None, conf.arg(metavar="HxWxC")] = None,
+    num_classes: int | None = None,
 ) -> int:
     """Show a model's layers, their shapes, parameters and multiply-adds, without running it.
 
     Args:
       name: Name of a model.
-      image: Shape of an image, as 224x224x3. Default: the one that the model was made for.
-      num_classes: Outputs. Default: those that the model was made for.
+      image: Shape of an image, as 224x224x3. None: the one that the model was made for.
+      num_classes: Outputs. None: those that the model was made for.
     """
     from .models import create_model, default_image_shape
     from .summary import format_summary, summarize
@@ -168,16 +183,16 @@ def summary(
 
 
 def prepare(
-    name: conf.Positional[str],
-    source: Annotated[str | None, conf.arg(name="from")] = None,
-    data_dir: str | None = None,
+    name: conf.Positional[Annotated[str, conf.arg(metavar="NAME")]],
+    source: Annotated[OptionalFolder, conf.arg(name="from")] = None,
+    data_dir: OptionalFolder = None,
 ) -> int:
     """Prepare a TensorFlow Datasets set, as array_record; the common ones without TensorFlow.
 
     Args:
       name: mnist, fashion_mnist, kmnist, cifar10, cifar100, or any other set of TFDS.
       source: Folder with the set's archives, where they are there already.
-      data_dir: Where to prepare it. Default: TFDS_DATA_DIR, else TFDS's own.
+      data_dir: Where to prepare it. None: TFDS_DATA_DIR, else TFDS's own.
     """
     from .data import prepare_dataset
 
@@ -191,7 +206,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     try:
         with OPTIONAL:
-            return _commands(_train_defaults(args)).cli(
+            return _commands(*_train_defaults(args)).cli(
                 prog="convnets",
                 args=args,
                 description="Convolutional networks for JAX.",
@@ -208,13 +223,20 @@ def main(args: list[str] | None = None) -> int:
         return 0
 
 
-def _commands(defaults: TrainCommand):
+def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
     app, data = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
 
     @app.command(name="train")
-    def _train(command: TrainCommand = defaults) -> int:
-        """Train a model; with no option, LeNet-5 on the embedded digits, in seconds."""
-        return train(command)
+    def _train(
+        run: RunOptions = run_defaults, training: TrainingOptions = training_defaults
+    ) -> int:
+        """Train a model; with no option, LeNet-5 on the embedded digits, in seconds.
+
+        With --workdir the run is written down there and can be evaluated, used to predict, and
+        resumed: `convnets train --resume --workdir DIR` needs nothing else. Ctrl-C and SIGTERM save
+        a checkpoint and end with exit code 130 and 143.
+        """
+        return train(run, training)
 
     for command in (evaluate, predict, models, summary):
         app.command(command)
@@ -236,13 +258,13 @@ def _optional(info):
     return constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=kind.__name__.upper(),
-        instance_from_str=lambda args: None if args == ["none"] else kind(*args),
+        instance_from_str=lambda args: None if args == ["None"] else kind(*args),
         is_instance=lambda value: value is None or isinstance(value, kind),
-        str_from_instance=lambda value: ["none" if value is None else str(value)],
+        str_from_instance=lambda value: ["None" if value is None else str(value)],
     )
 
 
-def _train_defaults(args) -> TrainCommand:
+def _train_defaults(args) -> tuple[RunOptions, TrainingOptions]:
     """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", action="store_true")
@@ -250,15 +272,15 @@ def _train_defaults(args) -> TrainCommand:
         parser.add_argument(option, nargs="?")  # what is missing is said by the real parser
     known, _ = parser.parse_known_args(args)
     if args[:1] != ["train"] or not (known.resume and known.workdir):
-        return TrainCommand()
+        return RunOptions(), TrainingOptions()
     saved = journal.read_config(known.workdir)
-    settings = dataclasses.asdict(read_options(saved)) | {"workdir": None, "resume": False}
-    settings |= {name: saved[name] for name in IDENTITY if name in saved}
+    names = {field.name for field in dataclasses.fields(RunOptions)} & saved.keys()
+    training = read_options(saved)
     if known.epochs is not None:  # one takes the other's place
-        settings["steps"] = None
+        training = dataclasses.replace(training, steps=None)
     if known.steps is not None:
-        settings["epochs"] = None
-    return TrainCommand(**settings)
+        training = dataclasses.replace(training, epochs=None)
+    return RunOptions(**{name: saved[name] for name in names}), training
 
 
 def _checkpoint(text: str) -> str | int:

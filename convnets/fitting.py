@@ -30,12 +30,17 @@ class Result(NamedTuple):
     Attributes:
       state: the last state, a plain copy on the host.
       history: the lines of `metrics.jsonl`, as dicts: about training, and about evaluations.
-      signal: the number of the signal that ended the run early, or None.
+      signal: the number of the signal that ended the run early, or None. A script that has more to
+        do asks for it.
     """
 
     state: TrainState
     history: list[dict]
     signal: int | None = None
+
+    def __repr__(self):
+        last = f", {reporting.describe(self.history[-1])}" if self.history else ""
+        return f"Result({self.state!r}{last})"
 
 
 def fit(
@@ -122,7 +127,10 @@ def _recording(plan, identity, saved, state, progress):
         journal.open_run(workdir, config)
     else:
         require_same_run(saved, config)
-    with Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints:
+    with (
+        journal.locked(workdir),
+        Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints,
+    ):
         if saved is None:
             yield state, Record(workdir, checkpoints)
             return
@@ -209,6 +217,8 @@ def _look(plan, number, state, record, rate, bar, progress):
 
 def _finished(plan, state, record, progress):
     """A run with no step left to do: its last evaluation, which is made if there is none."""
+    if progress and plan.options.resume:
+        print(f"the run is at step {int(state.step)} already; there is no step left")
     if not record.history or "test_loss" not in record.history[-1]:
         record.write(int(state.step), plan.epoch(int(state.step)), plan.evaluate(state))
     if progress:
@@ -238,11 +248,18 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.nd
 
     Returns: float32 `[N, K]`, on the host.
 
-    Raises: ValueError for images of another rank, or none.
+    Raises: ValueError for images of another rank or range, or none.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
         raise ValueError(f"expected images [N, H, W, C], came shape {images.shape}")
+    if batch_size < 1:
+        raise ValueError(f"the batch size is at least 1, not {batch_size}")
+    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"expected uint8 images, or floats in [0, 1]; came {images.dtype} from {images.min()} "
+            f"to {images.max()}"
+        )
 
     variables = {name: tree for name, tree in state.variables().items() if tree}
     batch_size = min(batch_size, len(images))

@@ -64,7 +64,7 @@ def confusion_matrix(logits, labels, mask=None):
     [[1, 0], [1, 0]]
     """
     classes = logits.shape[-1]
-    labels = jnp.asarray(labels, jnp.int32)
+    labels = _class_numbers(labels)
     mask = _full_mask(mask, labels.shape)
     known = mask & ~jnp.isnan(logits).any(-1) & (labels >= 0) & (labels < classes)
     cells = jnp.where(known, labels * classes + jnp.argmax(logits, -1), classes**2)
@@ -112,8 +112,15 @@ def _divide(total, count):
     return float(mean) if np.ndim(mean) == 0 else mean
 
 
+def _class_numbers(labels):
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels are integers, not {labels.dtype}")
+    return labels.astype(jnp.int32)
+
+
 def _is_in_top(logits, labels, k):
-    labels = jnp.asarray(labels, jnp.int32)
+    labels = _class_numbers(labels)
     if k < 1:
         raise ValueError(f"k is at least 1, came {k}")
     if logits.shape[:-1] != labels.shape:

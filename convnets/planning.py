@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from . import data, parallel
@@ -25,6 +25,7 @@ from .training.flattening import flatten, unflatten
 from .training.options import TrainingOptions
 from .training.state import TrainState
 from .training.step import make_eval_step, make_step
+from .training.update_rule import create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
@@ -149,27 +150,22 @@ def make_plan(
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
     mesh = parallel.create_mesh(options.devices)
-    batch_size = options.batch_size or math.ceil(BATCH_SIZE / mesh.size) * mesh.size
-    rate = options.learning_rate
-    if rate is None and isinstance(options.optimizer, str):
-        rate = optimizers.default_learning_rate(options.optimizer)
-    epochs = EPOCHS if options.epochs is None and options.steps is None else options.epochs
-    options = dataclasses.replace(options, batch_size=batch_size, learning_rate=rate, epochs=epochs)
-    per_epoch = math.ceil(len(dataset.train) / batch_size)
-    parallel.require_divisible(batch_size, mesh.size)
-    steps = options.steps
-    if steps is None:
-        steps = math.ceil(options.epochs * len(dataset.train) / batch_size)
-    steps = math.ceil(steps / options.accumulate) * options.accumulate
-    stop = start + steps
+    _require_kinds(model, dataset)
+    options = _fill_in(options, len(dataset.train), mesh.size)
+    parallel.require_divisible(options.batch_size, mesh.size)
+    stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
-        raise UserError(f"the run would go on to step {stop:,}; there are at most {2**31 - 1:,}")
-    evaluate_every = options.evaluate_every or per_epoch
+        raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
+    evaluate_every = options.evaluate_every or math.ceil(len(dataset.train) / options.batch_size)
 
     model = _with_precision(model, options.precision)
     _require_classes(model, dataset)
     normalization = dataset.normalization if normalization is None else normalization
-    learning_rate, optimizer, observe = _make_optimizer(options, start, stop, dataset)
+    if options.schedule == "plateau" and dataset.validation is None:
+        raise UserError(
+            "a plateau is seen on a validation split: set a share apart, as validation 0.1"
+        )
+    learning_rate, optimizer, observe = create_update_rule(options, start, stop)
     loss_fn = classification_loss(
         model,
         normalization=normalization,
@@ -198,6 +194,27 @@ def make_plan(
     )
 
 
+def _fill_in(options, examples, devices):
+    """The options with what depends on others: batch size, learning rate, epochs."""
+    batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
+    if batch_size is None and examples < BATCH_SIZE:
+        batch_size = max(examples // devices, 1) * devices
+    elif batch_size is None:
+        batch_size = math.ceil(BATCH_SIZE / devices) * devices
+    if rate is None and isinstance(options.optimizer, str):
+        rate = optimizers.default_learning_rate(options.optimizer)
+    if epochs is None and options.steps is None:
+        epochs = EPOCHS
+    return dataclasses.replace(options, batch_size=batch_size, learning_rate=rate, epochs=epochs)
+
+
+def _count_steps(options, examples):
+    steps = options.steps
+    if steps is None:
+        steps = math.ceil(options.epochs * examples / options.batch_size)
+    return math.ceil(steps / options.accumulate) * options.accumulate
+
+
 def _create_state(model, dataset, optimizer, options, normalization):
     init_key, key = jax.random.split(jax.random.key(options.seed))
     images = jnp.zeros((1, *dataset.image_shape))
@@ -205,50 +222,6 @@ def _create_state(model, dataset, optimizer, options, normalization):
     return TrainState.create(
         variables, optimizer, key, ema=options.ema is not None, normalization=normalization
     )
-
-
-def _make_optimizer(options, start, stop, dataset):
-    """The learning rate by update, the optimizer, and what observes a plateau."""
-    if isinstance(options.optimizer, optax.GradientTransformation):
-        _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
-        return None, optax.with_extra_args_support(options.optimizer), None
-    # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
-    before, updates = start // options.accumulate, (stop - start) // options.accumulate
-    schedule = schedules.create_schedule(
-        options.schedule,
-        options.learning_rate,
-        updates,
-        warmup=math.ceil(options.warmup / options.accumulate),
-    )
-    plateau = observe = None
-    if options.schedule == "plateau":
-        if dataset.validation is None:
-            raise UserError("a plateau is seen on a validation split: set a share of 0.1 apart")
-        plateau, observe = schedules.reduce_on_plateau()
-
-    def learning_rate(count):
-        return schedule(count - before)
-
-    optimizer = optimizers.create_optimizer(
-        options.optimizer,
-        learning_rate,
-        weight_decay=options.weight_decay,
-        clip=options.clip,
-        plateau=plateau,
-    )
-    if options.accumulate > 1:
-        optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
-    return learning_rate, optimizer, observe
-
-
-def _require_untouched(options, names):
-    """Refuses options that an optimizer of the caller's own would not hear of."""
-    defaults = TrainingOptions()
-    given = [name for name in names.split() if getattr(options, name) != getattr(defaults, name)]
-    if given:
-        raise UserError(
-            f"an optimizer of your own brings its {', '.join(given)} along; build it in with Optax"
-        )
 
 
 def _make_augment(augment):
@@ -279,6 +252,18 @@ def _with_precision(model, precision):
     if not hasattr(model, "dtype"):
         raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
     return model.clone(dtype=jnp.dtype(precision))
+
+
+def _require_kinds(model, dataset):
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"expected a flax.linen.Module, came {type(model).__name__}; create_model makes one"
+        )
+    if not isinstance(dataset, data.Dataset):
+        raise UserError(
+            f"expected a Dataset, came {type(dataset).__name__}; load_dataset reads one, "
+            "dataset_from_arrays makes one"
+        )
 
 
 def _require_classes(model, dataset):

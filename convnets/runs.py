@@ -27,6 +27,9 @@ class Run(NamedTuple):
     model: nn.Module
     state: TrainState
 
+    def __repr__(self):
+        return f"Run({self.config['model']} on {self.config['data']}, {self.state!r})"
+
 
 def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None = None) -> Run:
     """Opens a run for evaluation and prediction.
@@ -77,7 +80,8 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
       dataset: the run's own, or another of as many classes; the run's normalization holds.
       batch_size: examples computed at a time; it does not change what is returned.
 
-    Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …
+    Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …. Classes of other names
+    are compared by their numbers, and standard error says so.
 
     Raises: UserError for another number of classes or images of another shape.
     """
@@ -89,6 +93,13 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
             "the run is for {} classes and images of {}x{}x{}; ".format(*expected)
             + dataset.name
             + " has {} and {}x{}x{}".format(*found)
+        )
+    if list(dataset.class_names) != saved["class_names"]:
+        theirs, ours = (", ".join(x[:3]) for x in (saved["class_names"], dataset.class_names))
+        print(
+            f"the classes are {theirs}, … in the run and {ours}, … in {dataset.name}: only their "
+            "numbers are compared",
+            file=sys.stderr,
         )
     loss_fn = classification_loss(
         run.model, normalization=run.state.normalization, loss=run.config["loss"]

@@ -165,8 +165,11 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["train", "--learning-rate", "-1"], "learning_rate must be positive and finite, not -1"),
         (["train", "--epochs", "1", "--steps", "5"], "epochs or steps, not both"),
         (["train", "--ema", "1.5"], "ema must be in [0, 1), not 1.5"),
-        (["train", "--schedule", "plateau"], "set a share of 0.1 apart"),
+        (["train", "--schedule", "plateau"], "set a share apart, as validation 0.1"),
         (["train", "--resume"], "resume needs the workdir"),
+        (["train", "--workdir", ""], "the workdir is the path of a folder, not ''"),
+        (["train", "--data", "folder:"], "write folder:PATH"),
+        (["train", "--image-size", "20000"], "GB of memory; take a smaller image size"),
         (["train", "--workdir"], "--workdir"),
         (["train", "--seed", "4294967296"], "seed must be from 0 to 2**32 - 1"),
         (["train", "--epochs", "1e9"], "there are at most 2,147,483,647"),
@@ -198,7 +201,7 @@ def test_a_workdir_with_another_run_is_left_alone(finished, capsys):
     workdir, _ = finished
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
     error = refused(capsys, "train", "--workdir", workdir)
-    assert "holds another run" in error
+    assert "holds a run already" in error
     assert "--resume" in error
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
 
@@ -214,7 +217,49 @@ def test_bad_checkpoints_and_images_are_refused(finished, capsys, tmp_path):
     truncated = tmp_path / "truncated.png"
     truncated.write_bytes(picture.read_bytes()[:-40])
     for path in (text, truncated, tmp_path / "missing.png"):
-        assert str(path) in refused(capsys, "predict", "--workdir", workdir, picture, path)
+        assert str(path) in refused(capsys, "predict", "--workdir", workdir, path)
+    out, error = call(capsys, "predict", "--workdir", workdir, text, picture, code=2)
+    assert json.loads(out)["path"] == str(picture)  # the others are answered
+    assert str(text) in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_run_is_read_from_any_folder(tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (12, 9, 9), np.uint8), np.arange(12) % 3
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    monkeypatch.chdir(tmp_path)
+    call(capsys, "train", "--data", "npz:set.npz", "--data-dir", "sets", "--workdir", "run", *QUICK)
+    config = journal.read_config("run")
+    assert config["data"] == f"npz:{tmp_path / 'set.npz'}"
+    assert config["data_dir"] == str(tmp_path / "sets")
+    assert config["batch_size"] == 8  # of 12 examples on eight devices
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    out, _ = call(capsys, "evaluate", "--workdir", "../run")
+    assert json.loads(out)["data"] == config["data"]
+    call(capsys, "train", "--resume", "--workdir", "../run", "--steps", "5")
+    (tmp_path / "set.npz").unlink()
+    assert "--data names others" in refused(capsys, "evaluate", "--workdir", "../run")
+
+
+def test_classes_of_other_names_are_said(finished, capsys, tmp_path):
+    workdir, picture = finished
+    for name in "abcdefghij":
+        (tmp_path / name).mkdir()
+        for copy in range(5):
+            (tmp_path / name / f"{copy}.png").write_bytes(picture.read_bytes())
+    _, error = call(capsys, "evaluate", "--workdir", workdir, "--data", f"folder:{tmp_path}")
+    assert "the classes are 0, 1, 2, … in the run and a, b, c, … in folder:" in error
+
+
+def test_a_terminal_without_the_letters_of_a_path(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (12, 9, 9), np.uint8), np.arange(12) % 3
+    path = tmp_path / "größe.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    out, _ = shell.run("train", "--data", f"npz:{path}", *QUICK, PYTHONIOENCODING="ascii")
+    assert r"gr\xf6\xdfe.npz: 12 train" in out
 
 
 def test_other_data_with_other_classes_is_refused(finished, capsys, tmp_path):

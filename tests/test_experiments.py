@@ -75,7 +75,7 @@ def test_mnist_lenet5_goes_on_where_it_stopped(tmp_path):
     assert results[0] == results[1], first.stderr + second.stderr
     third = run("mnist_lenet5", *words, folder=tmp_path)
     assert third.returncode == 1
-    assert "holds another run" in third.stderr
+    assert "holds a run already" in third.stderr
     assert "Traceback" not in third.stderr
     fourth = run("mnist_lenet5", "--quick", "--resume", folder=tmp_path)
     assert fourth.returncode == 1

@@ -95,3 +95,9 @@ def test_what_does_not_fit_is_refused():
         metrics.top_k_error(logits, labels[:3])
     with pytest.raises(ValueError, match="at least 1"):
         metrics.top_k_correct(logits, labels, 0)
+
+
+def test_labels_are_integers():
+    for metric in (metrics.top_k_correct, metrics.confusion_matrix):
+        with pytest.raises(TypeError, match="labels are integers, not float32"):
+            metric(jnp.ones((1, 2)), jnp.array([0.9]))

@@ -142,6 +142,13 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"optimizer": optax.adam}, "a name or an Optax transformation, not <function"),
+        ({"seed": None}, "seed must not be None"),
+        ({"log_every": None}, "log_every must not be None"),
+        ({"workdir": 5}, "the path of a folder, not 5"),
+        ({"workdir": "w\udcff"}, "not a name in UTF-8"),
+        ({"dataset": (1, 2)}, "expected a Dataset, came tuple; load_dataset reads one"),
+        ({"model": "lenet5"}, "expected a flax.linen.Module, came str; create_model makes one"),
         ({"learning_rat": 0.1}, "unknown option 'learning_rat'; did you mean 'learning_rate'"),
         ({"optimizer": "nestrov"}, "unknown optimizer 'nestrov'; did you mean 'nesterov'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
@@ -162,7 +169,7 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
 def test_options_that_do_not_fit_are_refused(options, message):
     model = Small() if "precision" in options else LINEAR
     with pytest.raises(convnets.UserError, match=message):
-        fit(model, **options)
+        fit(**{"model": model} | options)
 
 
 def test_another_number_of_classes_is_refused():

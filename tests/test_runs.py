@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import convnets
+from convnets.training import journal
 
 from .small_runs import (
     LINEAR,
@@ -97,3 +98,33 @@ def test_checkpoints_that_are_gone_are_missed(tmp_path):
     with pytest.raises(convnets.UserError, match="came to step 4, but .* holds no checkpoint"):
         fit(steps=5, workdir=str(workdir), resume=True, evaluate_every=1, **PLAIN)
     assert (workdir / "metrics.jsonl").read_text() == lines
+
+
+def test_what_is_printed_of_a_run_is_short(tmp_path):
+    result = fit(identity={"model": "linear"}, workdir=tmp_path)
+    assert repr(result.state) == "TrainState(step 4, 7,850 parameters)"
+    assert repr(result).startswith("Result(TrainState(step 4, 7,850 parameters), step 4")
+    run = convnets.load_run(tmp_path)
+    assert repr(run) == "Run(linear on digits, TrainState(step 4, 7,850 parameters))"
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    workdir = tmp_path / "run"
+    fit(workdir=workdir)
+    another = pytest.raises(convnets.UserError, match="another process is training in")
+    with journal.locked(workdir), another:
+        fit(workdir=workdir, resume=True, steps=8)
+    assert fit(workdir=workdir, resume=True, steps=8).state.step == 8
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((1, 28, 28, 1), 255.0), r"floats in \[0, 1\]; came float64 from 255.0"),
+        (np.full((1, 28, 28, 1), np.nan), "floats in"),
+        (np.zeros((28, 28, 1)), "expected images"),
+    ],
+)
+def test_images_that_predict_would_take_for_others(images, message):
+    with pytest.raises(ValueError, match=message):
+        convnets.predict(LINEAR, plain_run().state, images)

@@ -4,7 +4,7 @@ from .batching import batch_indices, batches, evaluation_batches, resident_batch
 from .dataset import Dataset, channel_statistics
 from .decoding import read_image, resize_image
 from .folders import FileSource
-from .loading import load_dataset
+from .loading import dataset_from_arrays, load_dataset
 from .prefetching import prefetch
 from .preparation import prepare_dataset
 from .sources import ArraySource, Source, in_memory
@@ -18,6 +18,7 @@ __all__ = [
     "batch_indices",
     "batches",
     "channel_statistics",
+    "dataset_from_arrays",
     "evaluation_batches",
     "in_memory",
     "load_dataset",

@@ -229,6 +229,7 @@ def unknown_dataset(name: str) -> UserError:
     if difflib.get_close_matches(name, names, n=1):
         return unknown("data set", name, names)
     hint = f"; for a folder of images write folder:{name}" if os.path.isdir(name) else ""
+    hint = f"; for that file write npz:{name}" if os.path.isfile(name) else hint
     return UserError(
         f"unknown data set {name!r}{hint}; known: digits, folder:PATH, npz:PATH, idx:PATH, and the "
         "image sets of TensorFlow Datasets (mnist, cifar10, imagenet2012, …)"

@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from convnets.errors import UserError
 from convnets.ops.image import Normalization
 
 from .sources import ArraySource, Source
 from .splitting import seeded_order
 
+SPLITS = ("train", "validation", "test")
 SAMPLE = 4096  # examples whose pixels stand for a train split that is not in memory
 
 
@@ -22,6 +24,8 @@ class Dataset:
       class_names: in the order of the labels, `0` to `num_classes - 1`.
       normalization: mean and standard deviation of the train split's channels, in units of [0, 1].
       notes: what was done to the data on the way, for a person to read.
+
+    Raises: UserError for a label without a name, and for splits of different image shapes.
     """
 
     name: str
@@ -31,6 +35,28 @@ class Dataset:
     class_names: tuple[str, ...]
     normalization: Normalization = dataclasses.field(default_factory=Normalization)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for split in SPLITS:
+            source = getattr(self, split)
+            if source is None and split == "validation":
+                continue
+            if not isinstance(source, Source):
+                raise TypeError(f"{split} is a Source, not {type(source).__name__}")
+            if source.image_shape != self.image_shape:
+                raise UserError(
+                    f"the images of {self.name} differ: {self.image_shape} in train, "
+                    f"{source.image_shape} in {split}"
+                )
+            labels = source.labels
+            if labels is None or not len(labels):
+                continue
+            for label in (labels.min(), labels.max()):
+                if not 0 <= label < self.num_classes:
+                    raise UserError(
+                        f"labels out of range: {split} of {self.name} has the label {label}, "
+                        f"its {self.num_classes} classes are numbered 0 to {self.num_classes - 1}"
+                    )
 
     @property
     def num_classes(self) -> int:

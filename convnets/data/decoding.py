@@ -1,6 +1,7 @@
 """Encoded images (JPEG, PNG, …) to uint8 arrays, strictly: what is damaged is refused."""
 
 import io
+import math
 import struct
 import zlib
 from typing import NamedTuple
@@ -68,6 +69,8 @@ def decode_image(data: bytes, name: str, image_shape, *, resize: bool = False) -
     Raises: UserError, naming the image, if it is truncated, damaged, no image, or of another size.
     """
     height, width, channels = image_shape
+    if channels not in (1, 3, 4):
+        raise UserError(f"an image file has 1, 3 or 4 channels; {channels} were asked for")
     try:
         # A large photo is decoded at a fraction of its size, but at twice what is asked for.
         image = _decode(data, channels, (2 * height, 2 * width) if resize else (0, 0))
@@ -93,13 +96,20 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     scale = max(height / image.shape[0], width / image.shape[1])
+    # Of a long strip only the middle is seen; all of it would be scaled to a huge image.
+    image = _middle(image, *(math.ceil(8 * side / scale) for side in (height, width)))
     rows = max(height, round(image.shape[0] * scale))
     columns = max(width, round(image.shape[1] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     scaled = cv2.resize(image, (columns, rows), interpolation=method)
     scaled = scaled.reshape(rows, columns, image.shape[2])  # OpenCV drops a single channel's axis
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return np.ascontiguousarray(scaled[top : top + height, left : left + width])
+    return np.ascontiguousarray(_middle(scaled, height, width))
+
+
+def _middle(image, height, width):
+    """The center of an image, no larger than a size."""
+    top, left = (max(0, (side - kept) // 2) for side, kept in zip(image.shape, (height, width)))
+    return image[top : top + height, left : left + width]
 
 
 def encode_png(image: np.ndarray) -> bytes:

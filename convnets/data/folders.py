@@ -178,7 +178,7 @@ def _choose_shape(splits, image_size):
         size = image_size or DEFAULT_SIZE
         notes.append(
             f"the images have different sizes: each is scaled to cover {size[0]}x{size[1]} and its "
-            "center is cropped"
+            "center is cropped (image_size sets that)"
         )
     else:
         (native,) = sizes

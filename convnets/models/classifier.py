@@ -1,5 +1,6 @@
 """The one head: from a backbone's last endpoint to logits."""
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from ..ops import global_average_pool
 
 def flatten(x):
     """All values of an example in one row: `[B, …] -> [B, N]`."""
-    return x.reshape(x.shape[0], -1)
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # of an empty batch too
 
 
 class Classifier(nn.Module):

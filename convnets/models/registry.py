@@ -35,6 +35,7 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
         raise UserError(f"num_classes is at least 0 (0 for no head), came {num_classes}")
     of_classifier = open_fields(entry.classifier)
     require_options(name, options, of_classifier | open_fields(entry.backbone))
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}  # to hash
     of_head = {key: value for key, value in options.items() if key in of_classifier}
     of_backbone = {key: value for key, value in options.items() if key not in of_classifier}
     registry_name = None if options else name

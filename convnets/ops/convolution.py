@@ -94,6 +94,11 @@ def as_pair(value) -> Pair:
 
 def as_padding(padding: Padding) -> tuple[Pair, Pair]:
     """`((top, bottom), (left, right))` from an int, a pair `(H, W)`, or the four numbers."""
+    if isinstance(padding, str):
+        raise TypeError(
+            f"padding is a number of pixels, not {padding!r}: 0 for VALID, (k - 1) // 2 for SAME "
+            "with an odd kernel of k"
+        )
     rows, columns = padding if isinstance(padding, Sequence) else (padding, padding)
     pads = as_pair(rows), as_pair(columns)
     if min(*pads[0], *pads[1]) < 0:

@@ -228,7 +228,10 @@ def _first_maximum_of_two(a, b):
 @_first_maximum_of_two.defjvp
 def _(primals, tangents):
     (a, b), (da, db) = primals, tangents
-    return _first_maximum_of_two(a, b), lax.select(a >= b, da, db)
+    # XLA compares anew wherever the answer is needed, and may round `a` and `b` differently there:
+    # at a tie both, or neither, would then get the gradient. What is behind a root, it keeps.
+    first = lax.sqrt(jnp.where(a >= b, 1.0, 0.0)) > 0.5
+    return _first_maximum_of_two(a, b), lax.select(first, da, db)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -42,12 +42,14 @@ def is_replicated(tree, mesh: Mesh) -> bool:
 
 
 def split(batch, mesh: Mesh):
-    """The batch with its leading axis divided over the mesh.
+    """A copy of the batch with its leading axis divided over the mesh.
 
     Raises: UserError when the devices do not divide it.
     """
     for leaf in jax.tree.leaves(batch):
         require_divisible(leaf.shape[0], mesh.size)
+    # A copy, for device_put may alias an array that its loader fills with the next batch.
+    batch = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, batch)
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
 
 

@@ -1,5 +1,6 @@
 """What a run writes down: `config.json` once, `metrics.jsonl` line by line."""
 
+import contextlib
 import json
 import math
 import os
@@ -16,9 +17,30 @@ def open_run(workdir, config: dict) -> None:
     workdir = Path(workdir)
     if holds_run(workdir):
         raise UserError(
-            f"{workdir} holds another run; go on with it (--resume) or take another folder"
+            f"{workdir} holds a run already; go on with it (--resume) or take another folder"
         )
     write_config(workdir, config)
+
+
+@contextlib.contextmanager
+def locked(workdir):
+    """Keeps the folder to this process. Raises UserError while another one trains in it."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in {workdir}") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(folder)
 
 
 def holds_run(workdir) -> bool:

@@ -3,7 +3,10 @@
 import dataclasses
 import math
 import operator
+import os
 from typing import Literal, get_args, get_origin, get_type_hints
+
+import optax
 
 from ..errors import UserError, unknown
 
@@ -23,20 +26,20 @@ MAY_CHANGE = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """Options of `convnets.fit`, and with dashes of `convnets train`. Durations are in steps."""
+    """How to train. Durations are in steps."""
 
     epochs: float | None = None
-    """Passes over the training split. Default: 30, unless steps are given."""
+    """Passes over the training split. None: 30, unless steps are given."""
     steps: int | None = None
     """Number of steps, in place of epochs: not both."""
     batch_size: int | None = None
-    """Examples in a step, over all devices. Default: 64, or just above where the devices do not
-    divide it."""
+    """Examples in a step, over all devices. None: 64, or near it where the devices do not divide it
+    or the data are fewer."""
     optimizer: str = "adam"
     """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw. In Python an Optax transformation
     too."""
     learning_rate: float | None = None
-    """Largest learning rate. Default: the optimizer's (momentum 0.05, adam 0.002)."""
+    """Largest learning rate. None: the optimizer's (momentum 0.05, adam 0.002)."""
     schedule: str = "cosine"
     """constant, step (a tenth after half, a hundredth after three quarters), cosine, or plateau (a
     tenth when the validation loss has not fallen for 5 evaluations)."""
@@ -53,7 +56,7 @@ class TrainingOptions:
     """Batches whose gradients are averaged for one update; the steps of a run are rounded up to a
     multiple."""
     augment: tuple[str, ...] = ("translate",)
-    """Augmentations in training, in order: flip, crop, translate, rotate; none for none. In
+    """Augmentations in training, in order: flip, crop, translate, rotate; or the word none. In
     Python a function `(key, image) -> image` too."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
@@ -66,19 +69,19 @@ class TrainingOptions:
     workers: int = 0
     """Processes that decode images ahead, for data that does not fit in memory; 0: threads."""
     devices: int | None = None
-    """Number of devices. Default: all."""
+    """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
     """How the step is compiled for many devices; all give the same numbers."""
     workdir: str | None = None
-    """Folder for config, metrics and checkpoints. Without it nothing is written."""
+    """Folder for config, metrics and checkpoints. None: nothing is written."""
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, log_every, checkpoint_every,
     keep, data_dir."""
     evaluate_every: int | None = None
-    """Steps between evaluations. Default: an epoch."""
+    """Steps between evaluations. None: an epoch."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints. Default: one with each evaluation."""
+    """Steps between checkpoints. None: one with each evaluation."""
     keep: int = 3
     """How many of the last checkpoints to keep, beside the best on validation."""
     log_every: int = 100
@@ -138,13 +141,31 @@ def require_ranges(options: TrainingOptions) -> None:
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
     require("learning_rate clip", lambda x: 0 < x < math.inf, "positive and finite")
+    for field in dataclasses.fields(TrainingOptions):
+        if field.default is not None and getattr(options, field.name) is None:
+            raise UserError(f"{field.name} must not be None")
+    if not isinstance(options.optimizer, str | optax.GradientTransformation):
+        raise UserError(
+            f"the optimizer is a name or an Optax transformation, not {options.optimizer!r}"
+        )
     for name, kind in get_type_hints(TrainingOptions).items():
         if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
-    if options.resume and not options.workdir:
+    if options.workdir is not None:
+        _require_path(options.workdir)
+    if options.resume and options.workdir is None:
         raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _require_path(workdir):
+    if not isinstance(workdir, str | os.PathLike) or not str(workdir):
+        raise UserError(f"the workdir is the path of a folder, not {workdir!r}")
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError:  # where Orbax could not write
+        raise UserError(f"the workdir {str(workdir)!a} is not a name in UTF-8") from None
 
 
 def _holds(condition, value) -> bool:

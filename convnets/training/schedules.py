@@ -1,5 +1,6 @@
 """Learning rates by step: pure functions, and a scale that falls when validation stalls."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -55,7 +56,7 @@ def create_schedule(
     if name == "cosine":
         schedule = optax.cosine_decay_schedule(learning_rate, max(rest, 1))
     elif name == "step":
-        drops = {steps // 2 - warmup: 0.1, steps * 3 // 4 - warmup: 0.1}
+        drops = {math.ceil(share * steps) - warmup: 0.1 for share in (0.5, 0.75)}
         schedule = optax.piecewise_constant_schedule(learning_rate, drops)
     else:
         schedule = optax.constant_schedule(learning_rate)

@@ -12,7 +12,7 @@ from ..ops.image import Normalization
 
 @struct.dataclass
 class TrainState:
-    """The state of a run: data only, so that it saves, shards, prints and compares as a tree.
+    """The state of a run: data only, so that it saves, shards and compares as a tree.
 
     Attributes:
       step: int32 scalar, the number of batches seen.
@@ -32,6 +32,10 @@ class TrainState:
     opt_state: Any
     ema: Any = None
     normalization: Normalization | None = None
+
+    def __repr__(self):
+        sizes = [getattr(leaf, "size", 1) for leaf in jax.tree.leaves(self.params)]
+        return f"TrainState(step {self.step}, {sum(sizes):,} parameters)"
 
     @classmethod
     def create(

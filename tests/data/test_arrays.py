@@ -1,4 +1,5 @@
 import gzip
+import zipfile
 
 import numpy as np
 import pytest
@@ -56,12 +57,18 @@ BAD = {
     "lengths": ({"y_train": np.arange(11) % 3}, "a label for each of 12 images, came 11"),
     "negative": ({"y_train": np.arange(12) % 3 - 1}, "labels out of range: -1"),
     "gap": ({"y_train": np.arange(12) % 3 * 2}, "3 classes but labels up to 4"),
-    "unseen": ({"y_test": np.array([0, 1, 2, 3, 0])}, "y_test .* has the label 3, .* only 0 to 2"),
+    "unseen": (
+        {"y_test": np.array([0, 1, 2, 3, 0])},
+        "test of npz:.* has the label 3, .* numbered 0 to 2",
+    ),
     "float labels": ({"y_test": np.arange(5) / 2}, "expected integer labels, came float64"),
     "NaN labels": ({"y_train": np.full(12, np.nan)}, "expected integer labels"),
     "one-hot": ({"y_train": np.eye(12, dtype=int)}, r"argmax\(1\)"),
     "empty": ({"x_test": np.zeros((0, 6, 5, 3), np.uint8)}, "x_test .* is empty"),
-    "sizes": ({"x_test": np.zeros((5, 5, 5, 3), np.uint8)}, r"\(6, 5, 3\) in x_train, \(5, 5, 3\)"),
+    "sizes": (
+        {"x_test": np.zeros((5, 5, 5, 3), np.uint8)},
+        r"\(6, 5, 3\) in train, \(5, 5, 3\) in test",
+    ),
     "one class": ({"y_train": np.zeros(12, int), "y_test": np.zeros(5, int)}, "only one class"),
     "objects": ({"y_test": np.array([None] * 5)}, "not a whole .npz"),
 }
@@ -135,3 +142,28 @@ def test_idx_reads_the_original_mnist(shared):
     # The published mean and deviation of MNIST.
     assert round(dataset.normalization.mean[0], 4) == 0.1307
     assert round(dataset.normalization.std[0], 4) == 0.3081
+
+
+@pytest.mark.parametrize("place", [6, 8, 10])  # in the archive's index: version, flags, method
+def test_an_npz_of_a_kind_that_is_none_is_refused(place, tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, **make_arrays())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + place] = 99
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a whole .npz"):
+        load_dataset(f"npz:{path}")
+
+
+def test_an_npz_that_claims_more_than_there_is_is_refused(tmp_path):
+    header = np.lib.format.magic(1, 0) + (118).to_bytes(2, "little")
+    shape = b"{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000,), }"
+    np.savez(tmp_path / "set.npz", **make_arrays())
+    with zipfile.ZipFile(tmp_path / "set.npz") as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    members["x_train.npy"] = header + shape.ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as claiming:
+        for name, data in members.items():
+            claiming.writestr(name, data)
+    with pytest.raises(UserError, match="not a whole .npz"):
+        load_dataset(f"npz:{tmp_path / 'set.npz'}")

@@ -5,6 +5,7 @@ import pytest
 
 from convnets.data import ArraySource, Dataset, channel_statistics
 from convnets.data.dataset import SAMPLE
+from convnets.errors import UserError
 
 from .records import make_examples
 
@@ -48,3 +49,10 @@ def test_a_dataset_is_frozen_and_knows_its_shape():
     assert "ArraySource(6 images of 6x5x1)" in repr(dataset)
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset.name = "y"
+    with pytest.raises(UserError, match="test of x has the label 2, its 2 classes"):
+        Dataset("x", source.select([0, 1]), None, source, ("a", "b"))
+    small = ArraySource(np.zeros((1, 2, 2, 1), np.uint8), np.array([0]))
+    with pytest.raises(UserError, match=r"\(6, 5, 1\) in train, \(2, 2, 1\) in test"):
+        Dataset("x", source, None, small, ("a", "b", "c"))
+    with pytest.raises(TypeError, match="test is a Source, not NoneType"):
+        Dataset("x", source, None, None, ("a", "b", "c"))

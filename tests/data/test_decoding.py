@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -187,3 +188,20 @@ def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):
     data[-14] ^= 0xFF  # in the checksum of the pixels
     with pytest.raises(UserError, match="flipped.*wrong checksum in the PNG's chunk IDAT"):
         decode_image(bytes(data), "flipped", (8, 8, 1))
+
+
+def test_of_a_long_strip_only_the_middle_is_scaled():
+    strip = np.zeros((60_000, 1, 3), np.uint8)
+    strip[29_999:30_001] = 200
+    result = resize_image(strip, 224, 224)  # all of it would be scaled to nine gigabytes
+    assert result.shape == (224, 224, 3)
+    assert result[112].min() > 190
+    mild = np.random.default_rng(0).integers(0, 256, (600, 100, 3), np.uint8)
+    whole = resize_image(mild, 20, 20)  # up to eight times as long nothing is left out
+    scaled = cv2.resize(mild, (20, 120), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(whole, scaled[50:70])
+
+
+def test_channels_that_no_image_file_has(photo):
+    with pytest.raises(UserError, match="1, 3 or 4 channels; 2 were asked for"):
+        decode_image(encode(Image.fromarray(photo), "png"), "x", (12, 16, 2))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convnets.data import load_dataset
+from convnets.data import dataset_from_arrays, load_dataset
 from convnets.errors import UserError
 
 
@@ -43,3 +43,19 @@ def test_arrays_are_brought_to_the_size_asked_for():
 def test_an_impossible_size_is_refused(size):
     with pytest.raises(UserError, match="one or two positive integers"):
         load_dataset("digits", image_size=size)
+
+
+def test_arrays_of_ones_own_are_a_dataset():
+    digits = load_dataset("digits")
+    arrays = (digits.train.images, digits.train.labels, digits.test.images, digits.test.labels)
+    dataset = dataset_from_arrays(*arrays)
+    assert dataset.normalization == digits.normalization
+    assert dataset.class_names == digits.class_names
+    named = dataset_from_arrays(*arrays, class_names=list("abcdefghijk"), validation=0.1)
+    assert named.num_classes == 11  # the eleventh has no example
+    split = load_dataset("digits", validation=0.1)
+    np.testing.assert_array_equal(named.validation.labels, split.validation.labels)
+    with pytest.raises(UserError, match="the label 9, its 9 classes are numbered 0 to 8"):
+        dataset_from_arrays(*arrays, class_names=list("abcdefghi"))
+    with pytest.raises(UserError, match="x_test: expected uint8 images, came float64"):
+        dataset_from_arrays(*arrays[:2], arrays[2] / 255, arrays[3])

@@ -1,5 +1,7 @@
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from convnets.errors import UserError
@@ -70,3 +72,10 @@ def test_head_and_backbone_share_no_option(name):
     entry = MODELS[name]
     assert not open_fields(entry.classifier) & open_fields(entry.backbone)
     assert not any(option.startswith("_") for option in open_fields(entry.backbone))
+
+
+def test_a_list_is_taken_as_a_tuple_and_a_batch_may_be_empty():
+    model = create_model("mlp", num_classes=3, features=[16])
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False)
+    assert hash(model) is not None
+    assert model.apply(variables, jnp.zeros((0, 4, 4, 1)), train=False).shape == (0, 3)

@@ -101,3 +101,8 @@ def test_what_does_not_fit_is_refused_with_the_sizes():
         ops.convolve(image.astype(jnp.uint8), kernel.astype(jnp.uint8))
     with pytest.raises(TypeError, match="float32 but the kernel bfloat16"):
         ops.convolve(image, kernel.astype(jnp.bfloat16))
+
+
+def test_padding_by_a_word_is_refused_with_the_number():
+    with pytest.raises(TypeError, match="not 'SAME': 0 for VALID"):
+        ops.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), padding="SAME")

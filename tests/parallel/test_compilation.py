@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import optax
 import pytest
 
 import convnets
+from convnets import layers, ops
 from convnets.layers import BatchNorm
 from convnets.models.cifar_resnet import BLOCKS, keep
 from convnets.models.classifier import Classifier
@@ -170,3 +172,61 @@ def test_unequal_results_of_the_devices_are_refused_under_shard_map():
     step = compile_step(lambda state, batch: batch.sum(), "shard_map", devices=8)
     with pytest.raises(ValueError, match="replicat|vma|varying|out_specs"):
         step(jnp.zeros(()), np.zeros(8, np.float32))
+
+
+class TiedNet(nn.Module):
+    """Its maximum pooling meets equal values, where an augmentation has filled in a constant."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = layers.Conv(6, 3, use_bias=False)(x)
+        x = layers.Dropout(0.4)(nn.relu(BatchNorm()(x, train=train)), train=train)
+        x = ops.max_pool(x, 3, 2, 1)
+        x = layers.Conv(8, 3, groups=2, use_bias=False)(x)
+        x = ops.global_average_pool(nn.relu(BatchNorm()(x, train=train)))
+        return layers.Dense(10)(layers.Dropout(0.4)(x, train=train))
+
+
+def test_no_gradient_is_lost_where_maxima_tie():
+    model = TiedNet()
+    loss_fn = convnets.classification_loss(
+        model,
+        normalization=convnets.Normalization((0.3,), (0.2,)),
+        augment=image.compose(image.translate, image.rotate, image.flip_horizontal),
+        label_smoothing=0.1,
+    )
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 9, 9, 1)), train=False)
+    variables = jax.tree.map(
+        lambda x: x + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32),
+        variables,
+    )
+    variables["batch_stats"] = jax.tree.map(jnp.abs, variables["batch_stats"])
+    state = convnets.TrainState.create(variables, optax.sgd(0.1), jax.random.key(7))
+    rng = np.random.default_rng(1)
+    batch = {
+        "image": rng.integers(0, 256, (30, 9, 9, 1)).astype(np.uint8),
+        "label": rng.integers(0, 10, 30).astype(np.int32),
+        "weight": np.eye(30, dtype=np.float32)[-1],
+    }
+
+    def grads_of(strategy, devices):
+        def gradient_fn(state, batch):
+            return gradient(loss_fn)(state, batch)[0]
+
+        step = compile_step(gradient_fn, strategy, devices=devices, donate=False)
+        return jax.device_get(step(state, batch))
+
+    one = grads_of("jit", 1)
+    for strategy in STRATEGIES:
+        assert_close(grads_of(strategy, 6), one)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_placed_batch_is_a_copy(devices):
+    step = compile_step(lambda state, batch: (state, batch["x"]), devices=devices, donate=False)
+    memory = np.zeros(4096 + 64, np.uint8)
+    start = -memory.ctypes.data % 64  # what lies so, XLA could take as it is
+    x = memory[start : start + 4096].view(np.float32).reshape(8, -1)
+    placed = step.place_batch({"x": x})
+    x[:] = 77
+    assert (np.asarray(placed["x"]) == 0).all()

@@ -106,6 +106,10 @@ def test_schedules_by_hand():
         [0.1, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01],
         rtol=1e-5,
     )
+    for steps in (1, 3, 10):  # not before half and three quarters are over
+        rate = convnets.create_schedule("step", 1.0, steps)
+        drops = [(t >= steps / 2) + (t >= 0.75 * steps) for t in range(steps)]
+        np.testing.assert_allclose([rate(t) for t in range(steps)], 0.1 ** np.array(drops), 1e-5)
     with pytest.raises(convnets.UserError, match="did you mean 'cosine'"):
         convnets.create_schedule("cosin", 1.0, 100)
     with pytest.raises(convnets.UserError, match="warm-up of 100 steps"):

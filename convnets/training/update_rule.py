@@ -1,0 +1,64 @@
+"""From a run's options to how its parameters are updated."""
+
+import math
+from collections.abc import Callable
+
+import optax
+
+from ..errors import UserError
+from .optimizers import create_optimizer
+from .options import TrainingOptions
+from .schedules import create_schedule, reduce_on_plateau
+
+
+def create_update_rule(
+    options: TrainingOptions, start: int, stop: int
+) -> tuple[Callable[[int], float] | None, optax.GradientTransformation, Callable | None]:
+    """The learning rate, the optimizer, and what observes a plateau.
+
+    Args:
+      options: with the learning rate filled in.
+      start, stop: the steps that the run goes from and to.
+
+    Returns: the learning rate as a function of the number of updates before, None for an optimizer
+    of the caller's own; the optimizer; and `(opt_state, validation loss) -> opt_state`, None
+    without a plateau schedule.
+
+    Raises: UserError for an unknown optimizer or schedule, and for options that an optimizer of the
+    caller's own would not hear of.
+    """
+    if isinstance(options.optimizer, optax.GradientTransformation):
+        _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
+        return None, optax.with_extra_args_support(options.optimizer), None
+    # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
+    before, updates = start // options.accumulate, (stop - start) // options.accumulate
+    schedule = create_schedule(
+        options.schedule,
+        options.learning_rate,
+        updates,
+        warmup=math.ceil(options.warmup / options.accumulate),
+    )
+    plateau, observe = reduce_on_plateau() if options.schedule == "plateau" else (None, None)
+
+    def learning_rate(count):
+        return schedule(count - before)
+
+    optimizer = create_optimizer(
+        options.optimizer,
+        learning_rate,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        plateau=plateau,
+    )
+    if options.accumulate > 1:
+        optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
+    return learning_rate, optimizer, observe
+
+
+def _require_untouched(options, names):
+    defaults = TrainingOptions()
+    given = [name for name in names.split() if getattr(options, name) != getattr(defaults, name)]
+    if given:
+        raise UserError(
+            f"an optimizer of your own brings its {', '.join(given)} along; build it in with Optax"
+        )
