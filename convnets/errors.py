@@ -17,6 +17,15 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; {suggest(name, names)}")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it says nothing.
+
+    >>> first_line(ValueError("no such thing\\nand more")), first_line(KeyboardInterrupt())
+    ('no such thing', 'KeyboardInterrupt')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """The nearest of some names, or all of them where none is near.
 

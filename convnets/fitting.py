@@ -131,12 +131,11 @@ def _recording(plan, identity, saved, state, progress):
         journal.locked(workdir),
         Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints,
     ):
-        if saved is None:
-            yield state, Record(workdir, checkpoints)
-            return
-        state, host = _go_on(plan, checkpoints, progress)
-        history = journal.rewind(workdir, host["step"] if host else 0)
-        journal.write_config(workdir, config)
+        host, history = None, []
+        if saved is not None:
+            state, host = _go_on(plan, checkpoints, progress)
+            history = journal.rewind(workdir, host["step"] if host else 0)
+            journal.write_config(workdir, config)
         yield state, Record(workdir, checkpoints, host, history)
 
 

@@ -18,11 +18,11 @@ from . import data, parallel
 from .errors import UserError, unknown
 from .ops import image
 from .ops.collective import DATA_AXIS
-from .runs import evaluate_splits
+from .runs import evaluate_splits, with_precision
 from .tasks import classification_loss
 from .training import optimizers, schedules
 from .training.flattening import flatten, unflatten
-from .training.options import TrainingOptions
+from .training.options import NOT_SAVED, TrainingOptions
 from .training.state import TrainState
 from .training.step import make_eval_step, make_step
 from .training.update_rule import create_update_rule
@@ -66,9 +66,7 @@ class Plan(NamedTuple):
         """The run in one line."""
         devices = list(self.step.mesh.devices.flat)
         kind = devices[0].device_kind
-        splits = ("train", "validation", "test")
-        sources = [(split, getattr(self.dataset, split)) for split in splits]
-        sizes = [f"{len(source):,} {split}" for split, source in sources if source is not None]
+        sizes = [f"{len(source):,} {split}" for split, source in self.dataset.splits.items()]
         return (
             f"{self.dataset.name}: {', '.join(sizes)}; steps of {self.options.batch_size} examples "
             f"up to step {self.stop:,}; {self.options.parallel}, {len(devices)} x {kind}"
@@ -114,7 +112,7 @@ class Plan(NamedTuple):
         options = {
             field.name: _as_json(getattr(self.options, field.name))
             for field in dataclasses.fields(self.options)
-            if field.name not in ("workdir", "resume")
+            if field.name not in NOT_SAVED
         }
         dataset = {
             "image_shape": self.dataset.image_shape,
@@ -158,7 +156,7 @@ def make_plan(
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
     evaluate_every = options.evaluate_every or math.ceil(len(dataset.train) / options.batch_size)
 
-    model = _with_precision(model, options.precision)
+    model = with_precision(model, options.precision)
     _require_classes(model, dataset)
     normalization = dataset.normalization if normalization is None else normalization
     if options.schedule == "plateau" and dataset.validation is None:
@@ -244,14 +242,6 @@ def _make_batches(source, options, step):
         )
     batches = data.batches(source, size, seed=seed, workers=options.workers)
     return data.prefetch(batches, step.place_batch)
-
-
-def _with_precision(model, precision):
-    if precision == "float32":
-        return model
-    if not hasattr(model, "dtype"):
-        raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
-    return model.clone(dtype=jnp.dtype(precision))
 
 
 def _require_kinds(model, dataset):

@@ -55,8 +55,7 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
                 f"the run in {workdir} was started from Python with a {config['model']} of its "
                 "own; open it there, with load_run(workdir, model=...)"
             ) from error
-    if options.precision != "float32":
-        model = model.clone(dtype=jnp.dtype(options.precision))
+    model = with_precision(model, options.precision)
     template = jax.eval_shape(
         partial(
             _empty_state,
@@ -95,10 +94,10 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
             + " has {} and {}x{}x{}".format(*found)
         )
     if list(dataset.class_names) != saved["class_names"]:
-        theirs, ours = (", ".join(x[:3]) for x in (saved["class_names"], dataset.class_names))
+        first = [", ".join(names[:3]) for names in (saved["class_names"], dataset.class_names)]
         print(
-            f"the classes are {theirs}, … in the run and {ours}, … in {dataset.name}: only their "
-            "numbers are compared",
+            f"the classes are {first[0]}, … in the run and {first[1]}, … in {dataset.name}: only "
+            "their numbers are compared",
             file=sys.stderr,
         )
     loss_fn = classification_loss(
@@ -112,12 +111,20 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
 def evaluate_splits(eval_step, state: TrainState, dataset: data.Dataset, batch_size: int) -> dict:
     """The metrics of every split that is not for training, named `SPLIT_METRIC`."""
     measured = {}
-    for split in ("validation", "test"):
-        source = getattr(dataset, split)
-        if source is not None:
+    for split, source in dataset.splits.items():
+        if split != "train":
             means = evaluate(eval_step, state, data.evaluation_batches(source, batch_size))
             measured |= {f"{split}_{name}": value for name, value in means.items()}
     return measured
+
+
+def with_precision(model: nn.Module, precision: str) -> nn.Module:
+    """The model that computes in a precision. Raises UserError for one without a `dtype` to set."""
+    if precision == "float32":
+        return model
+    if not hasattr(model, "dtype"):
+        raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
+    return model.clone(dtype=jnp.dtype(precision))
 
 
 def _empty_state(model, image_shape, ema, normalization):

@@ -38,6 +38,13 @@ def refused(capsys, *args):
     return error
 
 
+def save_npz(path, side=9):
+    """A data set of 12 images in three classes."""
+    images = np.random.default_rng(0).integers(0, 256, (12, side, side), np.uint8)
+    labels = np.arange(12) % 3
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run with a best checkpoint, and a picture of a digit."""
@@ -225,9 +232,7 @@ def test_bad_checkpoints_and_images_are_refused(finished, capsys, tmp_path):
 
 
 def test_a_run_is_read_from_any_folder(tmp_path, capsys, monkeypatch):
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (12, 9, 9), np.uint8), np.arange(12) % 3
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    save_npz(tmp_path / "set.npz")
     monkeypatch.chdir(tmp_path)
     call(capsys, "train", "--data", "npz:set.npz", "--data-dir", "sets", "--workdir", "run", *QUICK)
     config = journal.read_config("run")
@@ -254,19 +259,15 @@ def test_classes_of_other_names_are_said(finished, capsys, tmp_path):
 
 
 def test_a_terminal_without_the_letters_of_a_path(tmp_path):
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (12, 9, 9), np.uint8), np.arange(12) % 3
     path = tmp_path / "größe.npz"
-    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    save_npz(path)
     out, _ = shell.run("train", "--data", f"npz:{path}", *QUICK, PYTHONIOENCODING="ascii")
     assert r"gr\xf6\xdfe.npz: 12 train" in out
 
 
 def test_other_data_with_other_classes_is_refused(finished, capsys, tmp_path):
     workdir, _ = finished
-    images = np.zeros((9, 28, 28, 1), np.uint8)
-    labels = np.arange(9) % 3
-    np.savez(tmp_path / "three.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    save_npz(tmp_path / "three.npz", side=28)
     error = refused(
         capsys, "evaluate", "--workdir", workdir, "--data", f"npz:{tmp_path / 'three.npz'}"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convnets.errors import UserError, unknown
+from convnets.errors import UserError, first_line, unknown
 
 from .dataset import Dataset
 from .decoding import decode_image
@@ -106,9 +106,9 @@ def _whole(name):
     except (ImportError, MemoryError, PermissionError):
         raise  # nothing that removing files would mend
     except Exception as error:  # of many kinds, in array_record, protobuf and TFDS itself
-        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"the files of {name} are damaged or missing: {message}; remove them and prepare again"
+            f"the files of {name} are damaged or missing: {first_line(error)}; remove them and "
+            "prepare again"
         ) from None
 
 

@@ -10,7 +10,6 @@ from convnets.ops.image import Normalization
 from .sources import ArraySource, Source
 from .splitting import seeded_order
 
-SPLITS = ("train", "validation", "test")
 SAMPLE = 4096  # examples whose pixels stand for a train split that is not in memory
 
 
@@ -37,10 +36,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for split in SPLITS:
-            source = getattr(self, split)
-            if source is None and split == "validation":
-                continue
+        for split in ("train", "test"):
+            if getattr(self, split) is None:
+                raise TypeError(f"{split} is a Source, not NoneType")
+        for split, source in self.splits.items():
             if not isinstance(source, Source):
                 raise TypeError(f"{split} is a Source, not {type(source).__name__}")
             if source.image_shape != self.image_shape:
@@ -57,6 +56,12 @@ class Dataset:
                         f"labels out of range: {split} of {self.name} has the label {label}, "
                         f"its {self.num_classes} classes are numbered 0 to {self.num_classes - 1}"
                     )
+
+    @property
+    def splits(self) -> dict[str, Source]:
+        """The splits that there are, by name."""
+        sources = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: source for split, source in sources.items() if source is not None}
 
     @property
     def num_classes(self) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from convnets.errors import UserError
 
 from .arrays import checked_dataset, load_idx, load_npz
 from .catalog import load_catalog
-from .dataset import SPLITS, Dataset, channel_statistics
+from .dataset import Dataset, channel_statistics
 from .decoding import resize_image
 from .digits import load_digits
 from .folders import load_folder
@@ -127,24 +128,19 @@ def _read(name, data_dir, size):
     if name == "digits":
         return load_digits()
     kind, _, path = name.partition(":")
-    if kind in ("folder", "npz", "idx"):
-        if not path:
-            raise UserError(f"write {kind}:PATH, not {name}")
-        path = os.path.abspath(path)  # a run's config says it, and is read from anywhere
-        if kind == "folder":
-            return load_folder(path, size)
-        return {"npz": load_npz, "idx": load_idx}[kind](path)
-    return load_catalog(name, data_dir, size)
+    readers = {"folder": partial(load_folder, image_size=size), "npz": load_npz, "idx": load_idx}
+    if kind not in readers:
+        return load_catalog(name, data_dir, size)
+    if not path:
+        raise UserError(f"write {kind}:PATH, not {name}")
+    return readers[kind](os.path.abspath(path))  # a run's config says it, and is read from anywhere
 
 
 def _hold_in_memory(dataset):
-    sources = {split: getattr(dataset, split) for split in SPLITS}
-    examples = sum(len(source) for source in sources.values() if source is not None)
+    examples = sum(map(len, dataset.splits.values()))
     if examples * math.prod(dataset.image_shape) > IN_MEMORY_BYTES:
         return dataset
-    held = {
-        split: None if source is None else in_memory(source) for split, source in sources.items()
-    }
+    held = {split: in_memory(source) for split, source in dataset.splits.items()}
     return dataclasses.replace(dataset, **held)
 
 
@@ -152,7 +148,7 @@ def _resize(dataset, size):
     """Arrays brought to the size asked for; other sources decode to it already."""
     if size is None or dataset.image_shape[:2] == size:
         return dataset
-    examples = sum(len(getattr(dataset, split) or ()) for split in SPLITS)
+    examples = sum(map(len, dataset.splits.values()))
     gigabytes = examples * math.prod(size) * dataset.image_shape[2] / 1e9
     if gigabytes > MOST_GIGABYTES:
         raise UserError(
@@ -160,12 +156,9 @@ def _resize(dataset, size):
             "take a smaller image size"
         )
     resized = {}
-    for split in SPLITS:
-        source = getattr(dataset, split)
-        if source is not None:
-            images = np.stack([resize_image(image, *size) for image in source.images])
-            source = ArraySource(images, source.labels)
-        resized[split] = source
+    for split, source in dataset.splits.items():
+        images = np.stack([resize_image(image, *size) for image in source.images])
+        resized[split] = ArraySource(images, source.labels)
     native = "x".join(map(str, dataset.image_shape[:2]))
     note = f"images of {native} are brought to {size[0]}x{size[1]}"
     return dataclasses.replace(dataset, **resized, notes=(*dataset.notes, note))

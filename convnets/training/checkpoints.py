@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .flattening import flatten, hash_array, hash_json, is_broken, unflatten
 
 # What keeps a file from being read or written; Orbax buries it in long messages.
@@ -139,7 +139,7 @@ class Checkpoints:
             try:
                 arrays, host = self._read(step)
             except Exception as error:  # whatever the damage does to Orbax
-                reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+                reason = first_line(error)[:200]
                 causes = _causes(error, READ_ERRORS)
                 if causes or isinstance(error, MemoryError):
                     reason = causes[0] if causes else reason
@@ -266,5 +266,5 @@ def _writing(folder, function, *args, **kwargs):
         return function(*args, **kwargs)
     except (OSError, ValueError) as error:
         causes = _causes(error, WRITE_ERRORS)
-        reason = causes[0] if causes else (str(error) or type(error).__name__).splitlines()[0][:300]
+        reason = causes[0] if causes else first_line(error)[:300]
         raise UserError(f"checkpoints cannot be written to {folder}: {reason}") from error

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from .options import satisfies
 
 
 def open_run(workdir, config: dict) -> None:
@@ -73,7 +74,7 @@ def read_config(workdir) -> dict:
         raise UserError(f"{workdir} holds no run: {path} cannot be read") from error
     except ValueError as error:
         raise UserError(f"{path} is not the config of a run: {error}") from error
-    wrong = [name for name, holds in CONFIG.items() if not _holds(holds, config)]
+    wrong = [name for name, holds in CONFIG.items() if not satisfies(config, holds)]
     if wrong:
         raise UserError(f"{path} is not the config of a run: see its {', '.join(wrong)}")
     return config
@@ -90,13 +91,6 @@ CONFIG = {
         math.isfinite(x) for values in config["dataset"]["normalization"].values() for x in values
     ),
 }
-
-
-def _holds(condition, config) -> bool:
-    try:
-        return condition(config)
-    except (AttributeError, KeyError, TypeError):
-        return False
 
 
 def append(workdir, line: dict) -> None:

@@ -24,6 +24,9 @@ MAY_CHANGE = (
 )
 
 
+NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how it was called
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
     """How to train. Durations are in steps."""
@@ -116,7 +119,7 @@ def read_options(config: dict) -> TrainingOptions:
 
     Raises: UserError for one that is missing or out of its range.
     """
-    names = {field.name for field in dataclasses.fields(TrainingOptions)} - {"workdir", "resume"}
+    names = {field.name for field in dataclasses.fields(TrainingOptions)}.difference(NOT_SAVED)
     missing = sorted(names - config.keys())
     if missing:
         raise UserError(f"the run's config does not say its {', '.join(missing)}")
@@ -129,7 +132,7 @@ def require_ranges(options: TrainingOptions) -> None:
     def require(names, holds, what):
         for name in names.split():
             value = getattr(options, name)
-            if value is not None and not _holds(holds, value):
+            if value is not None and not satisfies(value, holds):
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices"
@@ -168,10 +171,11 @@ def _require_path(workdir):
         raise UserError(f"the workdir {str(workdir)!a} is not a name in UTF-8") from None
 
 
-def _holds(condition, value) -> bool:
+def satisfies(value, condition) -> bool:
+    """Whether a condition holds; it does not where a value of its kind is not even there."""
     try:
         return bool(condition(value))
-    except TypeError:  # no number, or none where an integer is needed
+    except (AttributeError, KeyError, TypeError):
         return False
 
 
