@@ -6,18 +6,25 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
+import jax.numpy as jnp
 
 END = object()
 
 
+def copy_to_device(batch):
+    """The batch on the default device; a copy, where `jax.device_put` may alias a NumPy array."""
+    return jax.tree.map(jnp.array, batch)
+
+
 def prefetch(
-    batches: Iterable | Callable[[int], Iterable], place: Callable = jax.device_put, depth: int = 2
+    batches: Iterable | Callable[[int], Iterable], place: Callable = copy_to_device, depth: int = 2
 ) -> Iterator | Callable[[int], Iterator]:
     """`place(batch)` for each batch, in order, up to `depth` of them ahead, by a thread.
 
     Args:
       batches: what to read, in the thread; or a function from a step to that, as `batches` makes.
-      place: puts a host batch on the devices, `CompiledStep.place_batch` for one.
+      place: puts a host batch on the devices, `CompiledStep.place_batch` for one. It should copy
+        arrays that `batches` fills anew.
       depth: batches that wait on the device beside the one in use.
 
     Returns: a generator; for a function, a function to such generators. An exception in `batches`

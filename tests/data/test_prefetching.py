@@ -21,6 +21,19 @@ def count_forever(log, closed):
         closed.append(threading.current_thread().name)
 
 
+def test_a_buffer_that_is_filled_anew_is_no_trap():
+    memory = np.zeros(4096 + 64, np.uint8)
+    start = -memory.ctypes.data % 64  # what lies so, XLA could take as it is
+    buffer = memory[start : start + 4096].view(np.float32)
+
+    def fill():
+        for number in range(8):
+            buffer[:] = number
+            yield {"x": buffer}
+
+    assert [float(batch["x"][-1]) for batch in prefetch(fill(), depth=3)] == [*range(8)]
+
+
 def test_order_and_end():
     placed = prefetch([{"x": np.arange(3) + n} for n in range(5)])
     for number, batch in enumerate(placed):
