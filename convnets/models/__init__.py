@@ -1,5 +1,6 @@
 """Networks: backbones from images to named endpoints, a head for them, and both by name."""
 
+from .alexnet import AlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
 from .classifier import Classifier, flatten
 from .features import Feature, describe_endpoints
@@ -10,6 +11,7 @@ from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
 
 __all__ = [
     "MLP",
+    "AlexNet",
     "BasicBlock",
     "Bottleneck",
     "ClassicLeNet",
@@ -29,6 +31,7 @@ __all__ = [
     "feature_info",
     "flatten",
     "list_models",
+    "pool_to_row",
     "projection",
     "subsample_and_pad",
 ]

@@ -5,7 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from ..layers import Dense, he_normal, relu
+from ..layers import Dense, Dropout, he_normal, relu
 from ..layers.initializers import Initializer
 from .classifier import Classifier, flatten
 from .entry import Entry
@@ -25,16 +25,20 @@ class Pixels(nn.Module):
 class DenseLayers(nn.Module):
     """Dense layers of the given widths, each followed by the activation: `[B, C] -> [B, C']`.
 
-    The hidden part of a head; `kernel_init` suits ReLU unless another one is given.
+    The hidden part of a head; `kernel_init` suits ReLU unless another one is given. `dropout` is
+    the rate before each layer.
     """
 
     features: tuple[int, ...]
     activation: Callable = relu
     kernel_init: Initializer = he_normal()
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
         for number, features in enumerate(self.features, 1):
+            if self.dropout:
+                x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
             dense = Dense(features, kernel_init=self.kernel_init, name=f"dense{number}")
             x = self.activation(dense(x))
         return x

@@ -33,6 +33,7 @@ PUBLISHED = {
     "cifar_resnet110": 1_727_962,
     "cifar_resnet1202": 19_421_274,
     "cifar_plain20": 269_722,
+    "alexnet": 61_100_840,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -43,7 +44,8 @@ PUBLISHED = {
 # Small enough to run; the deep ones repeat their blocks.
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
-RUN += ["resnet18", "resnet50"]
+RUN += ["alexnet", "resnet18", "resnet50"]
+RUN_AT = {"alexnet": 63}  # pixels; the others at 32 at most
 
 
 def shapes(name, image_shape, *, train=False, **options):
@@ -135,7 +137,8 @@ def fill(path, shape):
 def run(name):
     """Logits, gradients and statistics of two images under filled weights, in one program."""
     height, width, channels = default_image_shape(name)
-    image_shape = (min(height, 32), min(width, 32), channels)
+    largest = RUN_AT.get(name, 32)
+    image_shape = (min(height, largest), min(width, largest), channels)
     model = create_model(name, num_classes=10)
     _, variables = shapes(name, image_shape, num_classes=10)
     variables = unflatten_dict({p: fill(p, s) for p, s in flatten_dict(variables).items()})
@@ -151,7 +154,8 @@ def run(name):
             return jnp.sum(direction * logits), (logits, after)
 
         grads, (logits, after) = jax.grad(score, has_aux=True)(variables["params"])
-        _, trained = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        keys = {"dropout": jax.random.key(0)}
+        _, trained = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=keys)
         return logits, grads, after, trained
 
     return variables, *compute(variables)
