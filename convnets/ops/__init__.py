@@ -13,6 +13,7 @@ from .image import (
     translate,
 )
 from .local_response import local_response_normalization
+from .lowering import LOWERINGS, current_lowering, lowering
 from .pooling import (
     adaptive_average_pool,
     adaptive_max_pool,
@@ -26,16 +27,19 @@ from .warping import rotate_image, sample_bilinear
 
 __all__ = [
     "AUGMENTATIONS",
+    "LOWERINGS",
     "Normalization",
     "adaptive_average_pool",
     "adaptive_max_pool",
     "average_pool",
     "compose",
     "convolve",
+    "current_lowering",
     "flip_horizontal",
     "global_average_pool",
     "global_max_pool",
     "local_response_normalization",
+    "lowering",
     "max_pool",
     "output_size",
     "prepare",

@@ -49,6 +49,16 @@ def _cast_to_varying(x):
         return x
 
 
+def vary_alike(*arrays) -> list:
+    """The arrays, under `shard_map` all marked as differing between devices if one of them is."""
+    varying = [frozenset(jax.typeof(array).manual_axis_type.varying) for array in arrays]
+    union = frozenset().union(*varying)
+    return [
+        lax.pcast(array, tuple(union - own), to="varying") if union - own else array
+        for array, own in zip(arrays, varying)
+    ]
+
+
 def global_indices(count: int) -> jax.Array:
     """The positions of the local `count` examples in the whole batch, int32 `[count]`."""
     indices = jnp.arange(count, dtype=jnp.int32)

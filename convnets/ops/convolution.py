@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from operator import index
 
 import jax.numpy as jnp
-from jax import lax
 
 from ..errors import UserError
+from .lowering import requested_lowering
+from .primitives import Window, convolution
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]]
@@ -49,15 +50,8 @@ def convolve(x, kernel, *, stride=1, padding=0, dilation=1, groups=1):
             f"channels, but the image {x.shape} has {channels}"
         )
     output_size(x.shape[1:3], kernel.shape[:2], stride=stride, padding=padding, dilation=dilation)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=as_pair(stride),
-        padding=as_padding(padding),
-        rhs_dilation=as_pair(dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    window = Window(as_pair(stride), as_padding(padding), as_pair(dilation), index(groups))
+    return convolution(x, kernel, window, requested_lowering())
 
 
 def output_size(size, kernel_size, *, stride=1, padding=0, dilation=1) -> Pair:

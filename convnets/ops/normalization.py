@@ -7,6 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from . import collective
+from .channels import scale_channels
+
+FAR = 16.0  # squared mean over variance: two bits and a half of a square's are lost at most
 
 
 class Moments(NamedTuple):
@@ -19,14 +22,14 @@ class Moments(NamedTuple):
 def batch_moments(x: jax.Array) -> Moments:
     """Mean and variance of each channel over the whole global batch, `[C]`.
 
-    In two passes, so that it is exact for inputs far from zero; in float32, or float64 for float64
-    inputs. Every device holds as many examples, so the mean of the devices' means is the mean.
+    In float32, or float64 for float64 inputs; exact for inputs far from zero too. Every device
+    holds as many examples, so the mean of the devices' means is the mean.
     """
-    axes = tuple(range(x.ndim - 1))
-    x = _widen(x)
-    mean = collective.mean_over_data(jnp.mean(x, axes))
-    variance = collective.mean_over_data(jnp.mean(jnp.square(_center(x, mean)), axes))
-    return Moments(mean, variance)
+    mean, variance = _local_moments(_widen(x))
+    if collective.axis_size() is None:
+        return Moments(mean, variance)
+    whole = collective.mean_over_data(mean)
+    return Moments(whole, collective.mean_over_data(variance + jnp.square(mean - whole)))
 
 
 def group_moments(x: jax.Array, group_size: int) -> tuple[Moments, Moments]:
@@ -72,12 +75,59 @@ def normalize(x, moments: Moments, scale, bias, epsilon: float):
     Computed in float32, or float64 for float64 inputs. Moments are `[C]`, or `[B, C]` for one set
     an example; `scale` and `bias` are `[C]`.
     """
-    shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-    mean, variance = (m if m.ndim == 1 else m.reshape(shape) for m in moments)
+    mean, variance = moments
     factor = lax.rsqrt(variance + epsilon)
-    factor = factor * _like(factor, scale)
-    y = _center(_widen(x), mean) * _like(x, factor) + _like(x, bias)
+    if mean.ndim == 1:
+        y = _affine(_widen(x), mean, scale * factor, bias, _is_far(mean, variance + epsilon))
+    else:
+        shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+        factor = (factor * _like(factor, scale)).reshape(shape)
+        y = (_widen(x) - mean.reshape(shape)) * factor + _like(x, bias)
     return y.astype(x.dtype)
+
+
+@jax.custom_jvp
+def _local_moments(x):
+    """Mean and variance by the sums of values and squares, which are read at memory speed; where
+    they would cancel, by the squares of deviations."""
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(x, axes)
+    variance = jnp.mean(jnp.square(x), axes) - jnp.square(mean)
+
+    def from_deviations():
+        return jnp.mean(jnp.square(_center(x, mean)), axes)
+
+    return mean, lax.cond(_is_far(mean, variance), from_deviations, lambda: variance)
+
+
+@_local_moments.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    mean, variance = _local_moments(x)
+    axes = tuple(range(x.ndim - 1))
+    dvariance = 2 * jnp.mean(_center(x, mean) * dx, axes)
+    return (mean, variance), (jnp.mean(dx, axes), dvariance)
+
+
+@jax.custom_jvp
+def _affine(x, mean, factor, bias, far):
+    """`factor * (x - mean) + bias`, whose gradient reads `x` and the cotangent alone: the sums over
+    a batch are of their product and of the cotangent, and nothing of a batch's size is kept."""
+    return _center(x, mean) * _like(x, factor) + _like(x, bias)
+
+
+@_affine.defjvp
+def _(primals, tangents):
+    x, mean, factor, _, far = primals
+    dx, dmean, dfactor, dbias, _ = tangents
+    shift = dbias - factor * dmean - jnp.where(far, 0.0, mean) * dfactor
+    dy = dx * _like(x, factor) + scale_channels(dfactor, x, mean, far) + _like(x, shift)
+    return _affine(*primals), dy
+
+
+def _is_far(mean, variance):
+    """Whether some channel is so far from zero that sums of squares would lose its variance."""
+    return jnp.any(jnp.square(mean) > FAR * variance)
 
 
 def _widen(x):

@@ -1,0 +1,267 @@
+"""The handler, called as XLA calls it: whatever the shape, it writes into its buffers alone."""
+
+import ctypes
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convnets import ops
+from convnets.ops import onednn
+from convnets.ops.onednn import calls, handler, library
+from convnets.ops.onednn.calls import Convolution
+from convnets.ops.onednn.library import Unsupported
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason="needs the extra onednn")
+
+GUARD, PATTERN = 8192, 0xA5
+CASES = 300
+KINDS = ("forward", "input_gradient", "kernel_gradient")
+
+
+def draw_convolution(random) -> Convolution:
+    def pair(low, high):
+        return tuple(int(n) for n in random.integers(low, high + 1, 2))
+
+    while True:
+        groups = int(random.choice([1, 1, 1, 2, 3, 8]))
+        multiple = int(random.choice([1, 1, 8, 16]))  # machine code differs for whole vectors
+        inside, outside = (multiple * int(n) for n in random.integers(1, 70 // multiple + 1, 2))
+        kernel, size = pair(1, 5), pair(1, 17)
+        stride, dilation = pair(1, 3), pair(1, 2)
+        padding = pair(0, 3), pair(0, 3)
+        output = tuple(
+            (n + sum(pads) - (k - 1) * d - 1) // s + 1
+            for n, k, s, pads, d in zip(size, kernel, stride, padding, dilation)
+        )
+        if min(output) > 0:
+            break
+    batch = int(random.integers(1, 6))
+    kind = str(random.choice(KINDS))
+    follows = [bool(b) and kind == "forward" for b in random.integers(0, 2, 3)]
+    return Convolution(
+        kind,
+        (batch, *size, inside * groups),
+        (*kernel, inside, outside * groups),
+        (batch, *output, outside * groups),
+        stride,
+        padding,
+        dilation,
+        groups,
+        str(random.choice(["float32", "bfloat16"])),
+        *follows,
+    )
+
+
+def guarded(size):
+    """Bytes with a guard before and behind them, and a check that both are whole."""
+    room = np.full(size + 2 * GUARD + 64, PATTERN, np.uint8)
+    start = GUARD + -(room.ctypes.data + GUARD) % 64
+    room[start : start + size] = 0
+
+    def is_whole():
+        return (room[:start] == PATTERN).all() and (room[start + size :] == PATTERN).all()
+
+    return room[start : start + size], is_whole
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+def create_error(arguments):
+    return 1
+
+
+FUNCTIONS = np.zeros(64, np.int64)  # XLA's, of which the handler calls one
+FUNCTIONS[handler.CREATE_ERROR // 8] = ctypes.cast(create_error, ctypes.c_void_p).value
+
+
+def call_handler(key, operands, results):
+    """The status that the handler returns for a forged call frame."""
+
+    def addresses(words):
+        return np.array([word.ctypes.data for word in words], np.int64)
+
+    def buffers(arrays):
+        return [np.array([48, 0, 0, array.ctypes.data, 0, 0]) for array in arrays]
+
+    of_operands, of_results = buffers(operands), buffers(results)
+    operand_items, result_items = addresses(of_operands), addresses(of_results)
+    value = np.array([key], np.int64)
+    scalar = np.array([0, value.ctypes.data])
+    values = addresses([scalar])
+    frame = np.zeros(22, np.int64)
+    frame[handler.API // 8] = FUNCTIONS.ctypes.data
+    frame[7], frame[9] = len(operands), operand_items.ctypes.data
+    frame[12], frame[14] = len(results), result_items.ctypes.data
+    frame[20] = values.ctypes.data
+    return library.library().table.handler.ctypes(frame.ctypes.data)
+
+
+def test_no_kernel_writes_outside_its_buffers():
+    random, kinds = np.random.default_rng(0), set()
+    for _ in range(CASES):
+        convolution = draw_convolution(random)
+        try:
+            key, workspace = calls._prepare(convolution)
+        except Unsupported:
+            continue
+        kinds.add(convolution.kind)
+        sizes = [
+            jnp.dtype(convolution.dtype).itemsize * int(np.prod(shape))
+            for shape in (convolution.image, convolution.kernel, convolution.output)
+        ]
+        image, kernel, output = sizes
+        order = {
+            "forward": (image, kernel, output),
+            "input_gradient": (output, kernel, image),
+            "kernel_gradient": (image, output, kernel),
+        }[convolution.kind]
+        bias = convolution.kernel[3] * jnp.dtype(convolution.dtype).itemsize
+        follows = [bias] * convolution.bias + [output] * convolution.addend
+        regions = [guarded(size) for size in (*order[:2], *follows, order[2], workspace)]
+        arrays = [array for array, _ in regions]
+        assert call_handler(key, arrays[:-2], arrays[-2:]) == 0, convolution
+        assert all(is_whole() for _, is_whole in regions), convolution
+    assert kinds == set(KINDS)
+
+
+def test_the_kernel_that_writes_outside_is_not_used():
+    strided = Convolution(
+        "kernel_gradient", (2, 9, 9, 24), (1, 1, 24, 24), (2, 5, 5, 24), (2, 2), ((0, 0), (0, 0)),
+        (1, 1), 1, "float32",
+    )  # fmt: skip
+    assert calls.convolution_call(strided) is None
+    assert calls.convolution_call(strided._replace(kind="forward")) is not None
+
+
+def test_a_program_of_another_process_ends_in_an_error():
+    outputs = [jax.ShapeDtypeStruct((2,), jnp.float32)]
+    unknown = jax.jit(lambda x: jax.ffi.ffi_call(handler.TARGET, outputs)(x, key=np.int64(7))[0])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="compiled in another process"):
+        unknown(jnp.ones(2)).block_until_ready()
+
+
+@pytest.mark.parametrize("missing", ["interface", "numba", "machine", "library"])
+def test_without_what_it_needs_there_is_none(missing, monkeypatch):
+    uncached = library.library.__wrapped__
+    monkeypatch.setattr(library, "library", uncached)
+    monkeypatch.setattr(calls, "library", uncached)
+    if missing == "interface":
+        monkeypatch.setattr(handler, "_interface", lambda: (0, 99))
+    elif missing == "numba":
+        monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
+    elif missing == "machine":
+        monkeypatch.setattr(library.platform, "machine", lambda: "riscv64")
+    else:
+        monkeypatch.setattr(library, "NAME", "libnothing.so")
+    assert not onednn.available()
+    assert onednn.version() is None
+    assert ops.current_lowering() == "plain"
+    y = jax.jit(lambda x: ops.convolve(x, jnp.ones((3, 3, 5, 5))))(jnp.ones((1, 4, 4, 5)))
+    assert float(y[0, 0, 0, 0]) == 45
+
+
+def make_training(seed, channels=16):
+    random = np.random.default_rng(seed)
+    x = jnp.asarray(random.normal(size=(16, 16, 16, channels)), jnp.float32)
+    kernel = jnp.asarray(random.normal(size=(3, 3, channels, channels)) / 12, jnp.float32)
+
+    def loss(kernel):
+        y = x
+        for _ in range(4):
+            y = jnp.tanh(ops.convolve(y, kernel, padding=1))
+        return jnp.mean(y**2)
+
+    step = jax.jit(lambda kernel: kernel - jax.grad(loss)(kernel))
+
+    def train(steps):
+        state = kernel
+        for _ in range(steps):
+            state = step(state)
+        return np.asarray(state)
+
+    return train
+
+
+def test_the_same_bits_again_and_in_two_threads_at_once():
+    trainings = [make_training(seed) for seed in (1, 2)]
+    alone = [train(20) for train in trainings]
+    together = [None, None]
+
+    def run(index):
+        together[index] = trainings[index](20)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for once, again in zip(alone, together):
+        np.testing.assert_array_equal(once, again)
+
+
+def test_a_busy_python_thread_costs_its_share_of_the_cores():
+    train = make_training(3)
+    train(3)
+    begin = time.perf_counter()
+    train(60)
+    quiet = time.perf_counter() - begin
+    done = threading.Event()
+
+    def spin():
+        while not done.is_set():
+            pass
+
+    busy = threading.Thread(target=spin)
+    busy.start()
+    try:
+        begin = time.perf_counter()
+        train(60)
+        beside = time.perf_counter() - begin
+    finally:
+        done.set()
+        busy.join()
+    assert beside < 8 * quiet  # a callback that waits for the interpreter lock: twenty times
+
+
+LONG = """
+import resource, jax, jax.numpy as jnp, numpy as np
+from convnets import create_model
+from convnets.ops import current_lowering
+assert current_lowering() == "onednn"
+model = create_model("cifar_resnet8", num_classes=10)
+images = jnp.asarray(np.random.default_rng(0).normal(size=(8, 16, 16, 3)), jnp.float32)
+variables = model.init(jax.random.key(0), images, train=False)
+
+@jax.jit
+def step(variables):
+    def loss(params):
+        both = {**variables, "params": params}
+        logits, new = model.apply(both, images, train=True, mutable=["batch_stats"])
+        return jnp.mean(logits**2), new
+    grads, new = jax.grad(loss, has_aux=True)(variables["params"])
+    params = jax.tree.map(lambda p, g: p - 0.01 * g, variables["params"], grads)
+    return {"params": params, **new}
+
+memory = []
+for number in range(1000):
+    variables = step(variables)
+    if number in (200, 999):
+        jax.block_until_ready(variables)
+        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(variables))
+assert memory[1] - memory[0] < 20, memory
+"""
+
+
+def test_a_thousand_steps_neither_hang_nor_leak():
+    subprocess.run([sys.executable, "-c", LONG], check=True, timeout=300)
+
+
+def test_the_message_outlives_the_call():
+    message = library.library().table.message
+    assert ctypes.string_at(ctypes.addressof(message)).startswith(b"oneDNN")
