@@ -9,7 +9,13 @@ _HOMES = {
     "errors": ["UserError"],
     "ops.image": ["Normalization", "prepare"],
     "losses": ["weighted_mean"],
-    "models": ["create_backbone", "create_model", "feature_info", "list_models"],
+    "models": [
+        "create_backbone",
+        "create_model",
+        "feature_info",
+        "fold_batch_norm",
+        "list_models",
+    ],
     "data": [
         "batches",
         "dataset_from_arrays",

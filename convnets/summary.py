@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,9 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
 from .models import Classifier, Feature, describe_endpoints
+from .models.tracing import path_of, programs_of, trace
 
 
 class Layer(NamedTuple):
@@ -64,7 +64,7 @@ def summarize(model: nn.Module, image_shape) -> Summary:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     mode = {"train": False} if "train" in inspect.signature(model.__call__).parameters else {}
     variables = jax.eval_shape(lambda key, x: model.init(key, x, **mode), jax.random.key(0), images)
-    calls, jaxpr = _trace(lambda variables, x: model.apply(variables, x, **mode), variables, images)
+    calls, jaxpr = trace(lambda variables, x: model.apply(variables, x, **mode), variables, images)
     parameters = _count_parameters(variables.get("params", {}))
     multiply_adds = _count_multiply_adds(jaxpr, "")
 
@@ -74,10 +74,11 @@ def summarize(model: nn.Module, image_shape) -> Summary:
     for path in paths:
         if path in parents and not parameters[path] and not multiply_adds[path]:
             continue
-        module_type, outputs = calls.get(path, ("", []))
+        module, outputs = calls.get(path, (None, []))
         activation_bytes += sum(output.size * output.dtype.itemsize for output in outputs)
         shape = outputs[0].shape[1:] if len(outputs) == 1 else None
-        layers.append(Layer(path, module_type, shape, parameters[path], multiply_adds[path]))
+        kind = "" if module is None else type(module).__name__
+        layers.append(Layer(path, kind, shape, parameters[path], multiply_adds[path]))
     endpoints = ()
     if isinstance(model, Classifier):
         endpoints = describe_endpoints(model.backbone, image_shape)
@@ -112,27 +113,6 @@ def format_summary(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _trace(function, *arguments):
-    """The calls of modules, path -> (type, shapes of the outputs), in their order; and the program,
-    whose operations carry the path of the module that they stand in."""
-    calls = {}
-
-    def record(next_function, args, kwargs, context):
-        if context.method_name != "__call__":
-            return next_function(*args, **kwargs)
-        path = "/".join(context.module.path)
-        calls.setdefault(path, None)  # before the calls inside this one
-        with jax.named_scope(f"<{path}>"):
-            outputs = next_function(*args, **kwargs)
-        shapes = [jax.typeof(x) for x in jax.tree.leaves(outputs)]
-        calls[path] = (type(context.module).__name__, shapes)
-        return outputs
-
-    with nn.intercept_methods(record):
-        jaxpr = jax.make_jaxpr(function)(*arguments)
-    return calls, jaxpr.jaxpr
-
-
 def _count_parameters(params) -> Counter:
     counts = Counter()
     for path, parameter in flatten_dict(params).items():
@@ -144,11 +124,10 @@ def _count_multiply_adds(jaxpr: Jaxpr, path: str) -> Counter:
     """Multiply-adds by module, walking into jitted functions, loops and branches."""
     counts = Counter()
     for equation in jaxpr.eqns:
-        scopes = re.findall("<([^<>]*)>", str(equation.source_info.name_stack))
-        here = scopes[-1] if scopes else path
+        here = path_of(equation, path)
         if own := _multiply_adds(equation):
             counts[here] += own
-        inner = [_count_multiply_adds(part, here) for part in _programs(equation.params)]
+        inner = [_count_multiply_adds(part, here) for part in programs_of(equation)]
         if equation.primitive.name == "cond":
             inner = [max(inner, key=Counter.total)]
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
@@ -156,15 +135,6 @@ def _count_multiply_adds(jaxpr: Jaxpr, path: str) -> Counter:
             for key, count in part.items():
                 counts[key] += times * count
     return counts
-
-
-def _programs(params) -> Iterator[Jaxpr]:
-    for value in params.values():
-        for part in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(part, ClosedJaxpr):
-                yield part.jaxpr
-            elif isinstance(part, Jaxpr):
-                yield part
 
 
 def _multiply_adds(equation) -> int:

@@ -4,6 +4,7 @@ from .alexnet import AlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
 from .classifier import Classifier, flatten
 from .features import Feature, describe_endpoints
+from .folding import Folded, fold_batch_norm
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
@@ -18,6 +19,7 @@ __all__ = [
     "Classifier",
     "DenseLayers",
     "Feature",
+    "Folded",
     "LeNet5",
     "PartialConv",
     "Pixels",
@@ -30,6 +32,7 @@ __all__ = [
     "describe_endpoints",
     "feature_info",
     "flatten",
+    "fold_batch_norm",
     "list_models",
     "pool_to_row",
     "projection",
