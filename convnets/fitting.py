@@ -54,6 +54,8 @@ def fit(
 ) -> Result:
     """Trains a classifier.
 
+    Compiled programs are kept for the next time, see `parallel.cache_compilations`.
+
     Args:
       model: a `flax.linen.Module` from images to logits, as `create_model` gives.
       dataset: from `load_dataset`.
@@ -76,6 +78,7 @@ def fit(
     >>> result.history[-1]["test_examples"], int(result.state.step)
     (359, 30)
     """
+    parallel.cache_compilations()
     given = create_options(**options)
     if given.resume and state is not None:
         raise UserError("give a state to go on from or resume, not both")
@@ -172,10 +175,12 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))
+        report = partial(_note_compilation, record, bar, progress)
+        step = plan.step._replace(run=parallel.report_first_call(plan.step.run, report))
         target = number + 1  # the first step alone, for it compiles
         while number < plan.stop and signal is None:
             start, since = number, time.monotonic()
-            steps = loop.advance(plan.step, state, batches, stop=target)
+            steps = loop.advance(step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
                 with _naming_the_last_checkpoint(record):
                     record.meter.add(number, measured)
@@ -192,6 +197,12 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
         if signal is not None:
             record.save(number, state)
     return Result(state, record.history, signal)
+
+
+def _note_compilation(record, bar, progress, seconds, cached):
+    record.note(compile_seconds=seconds)
+    if progress:
+        reporting.say(bar, f"{'from the cache' if cached else 'compiled'} in {seconds:.1f} s")
 
 
 def _look(plan, number, state, record, rate, bar, progress):

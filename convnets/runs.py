@@ -44,6 +44,7 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     Raises: UserError for a folder without a run, a checkpoint that is not there or damaged, and a
     model of other parameters.
     """
+    parallel.cache_compilations()
     config = journal.read_config(workdir)
     options = read_options(config)
     dataset = config["dataset"]

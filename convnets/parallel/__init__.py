@@ -1,6 +1,15 @@
 """How a step is compiled and placed on one device or many."""
 
+from .caching import cache_compilations, report_first_call
 from .compilation import CompiledStep, compile
 from .placement import create_mesh, gather, require_divisible
 
-__all__ = ["CompiledStep", "compile", "create_mesh", "gather", "require_divisible"]
+__all__ = [
+    "CompiledStep",
+    "cache_compilations",
+    "compile",
+    "create_mesh",
+    "gather",
+    "report_first_call",
+    "require_divisible",
+]

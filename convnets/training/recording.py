@@ -52,6 +52,11 @@ class Record:
             journal.append(self.workdir, line)
         return line
 
+    def note(self, **facts) -> None:
+        """Adds to `config.json` what is known of a run once it is under way."""
+        if self.workdir is not None:
+            journal.write_config(self.workdir, journal.read_config(self.workdir) | facts)
+
     def is_best(self, line: dict) -> bool:
         """Whether an evaluation is the best on validation so far; remembers it if so."""
         validation = _validation(line)

@@ -73,14 +73,19 @@ def open_bar(total: int, start: int, *, shown: bool = True):
 def show(bar, line: dict, *, aloud: bool) -> None:
     """Prints a line for a person, and puts one about training beside the bar."""
     if aloud:
-        bar.clear()
-        print(describe(line), flush=True)
+        say(bar, describe(line))
     if "train_loss" in line:
         bar.set_postfix_str(
             f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
             f"{line['images_per_second']:,.0f} images/s",
             refresh=False,
         )
+
+
+def say(bar, text: str) -> None:
+    """Prints a line of text above the bar."""
+    bar.clear()
+    print(text, flush=True)
 
 
 def describe(line: dict) -> str:
