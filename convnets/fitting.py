@@ -66,8 +66,8 @@ def fit(
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….
 
-    Returns: a `Result`. Ctrl-C or SIGTERM end the run after the step under way, with a checkpoint
-    where there is a workdir.
+    Returns: a `Result`. Ctrl-C or SIGTERM end the run after the step (or the call of several)
+    under way, with a checkpoint where there is a workdir.
 
     Raises: UserError for options that do not fit each other, the data or the devices; for a
     workdir that holds another run; and when the loss is no longer finite.
@@ -111,8 +111,9 @@ def _make_plan(model, dataset, given, state, saved):
         read_options(saved)  # refuses what is none
         start = saved["start"]
         normalization = Normalization(**saved["dataset"]["normalization"])
-        if given.batch_size is None:  # else the default, which depends on the devices
-            given = dataclasses.replace(given, batch_size=saved["batch_size"])
+        for name in ("batch_size", "steps_per_call"):  # the defaults depend on the devices
+            if getattr(given, name) is None:
+                given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization
     return make_plan(model, dataset, given, start=start, normalization=normalization)
@@ -177,14 +178,14 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))
         report = partial(_note_compilation, record, bar, progress)
         step = plan.step._replace(run=parallel.report_first_call(plan.step.run, report))
-        target = number + 1  # the first step alone, for it compiles
+        target = loop.end_of_call(step, number, plan.next_stop(number))  # one call: it compiles
         while number < plan.stop and signal is None:
             start, since = number, time.monotonic()
             steps = loop.advance(step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
                 with _naming_the_last_checkpoint(record):
                     record.meter.add(number, measured)
-                bar.update()
+                bar.update(number - bar.n)
                 signal = received()
                 if signal is not None:
                     break

@@ -12,12 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from . import data, parallel
 from .errors import UserError, unknown
 from .ops import image
-from .ops.collective import DATA_AXIS
 from .runs import evaluate_splits, with_precision
 from .tasks import classification_loss
 from .training import optimizers, schedules
@@ -29,6 +27,7 @@ from .training.update_rule import create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
+STEPS_PER_CALL = 10  # on accelerators, where nothing else is asked for
 RESIDENT_BYTES = 2**30  # a training split up to this size lies on the devices as a whole
 
 
@@ -149,7 +148,7 @@ def make_plan(
     """
     mesh = parallel.create_mesh(options.devices)
     _require_kinds(model, dataset)
-    options = _fill_in(options, len(dataset.train), mesh.size)
+    options = _fill_in(options, len(dataset.train), mesh)
     parallel.require_divisible(options.batch_size, mesh.size)
     stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
@@ -172,7 +171,14 @@ def make_plan(
         loss=options.loss,
     )
     step = make_step(loss_fn, optimizer, ema=options.ema)
-    step = parallel.compile(step, options.parallel, mesh=mesh)
+    examples = _resident_examples(dataset.train)
+    step = parallel.compile(
+        step,
+        options.parallel,
+        mesh=mesh,
+        examples=examples,
+        steps_per_call=options.steps_per_call,
+    )
     return Plan(
         options=options,
         dataset=dataset,
@@ -187,14 +193,17 @@ def make_plan(
         eval_step=parallel.compile(
             make_eval_step(loss_fn), options.parallel, mesh=mesh, donate=False
         ),
-        batches=_make_batches(dataset.train, options, step),
+        batches=_make_batches(dataset.train, options, step, examples is not None),
         create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
     )
 
 
-def _fill_in(options, examples, devices):
-    """The options with what depends on others: batch size, learning rate, epochs."""
+def _fill_in(options, examples, mesh):
+    """The options with what depends on others: batch size, learning rate, epochs, …."""
     batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
+    calls, devices = options.steps_per_call, mesh.size
+    if calls is None:  # on the CPU a loop on the device is slower than the host
+        calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
     if batch_size is None and examples < BATCH_SIZE:
         batch_size = max(examples // devices, 1) * devices
     elif batch_size is None:
@@ -203,7 +212,9 @@ def _fill_in(options, examples, devices):
         rate = optimizers.default_learning_rate(options.optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS
-    return dataclasses.replace(options, batch_size=batch_size, learning_rate=rate, epochs=epochs)
+    return dataclasses.replace(
+        options, batch_size=batch_size, learning_rate=rate, epochs=epochs, steps_per_call=calls
+    )
 
 
 def _count_steps(options, examples):
@@ -231,15 +242,18 @@ def _make_augment(augment):
     return image.compose(*(image.AUGMENTATIONS[name] for name in augment))
 
 
-def _make_batches(source, options, step):
-    """Batches from a split that lies on the devices as a whole, or is fed to them."""
-    size, seed = options.batch_size, options.seed
+def _resident_examples(source):
+    """The examples of a split that lies on the devices as a whole; None for one fed to them."""
     if isinstance(source, data.ArraySource) and source.images.nbytes <= RESIDENT_BYTES:
-        divided = NamedSharding(step.mesh, PartitionSpec(DATA_AXIS))
-        replicated = NamedSharding(step.mesh, PartitionSpec())
-        return data.resident_batches(
-            source, size, seed=seed, sharding=divided, replicated=replicated
-        )
+        return {"image": source.images, "label": source.labels}
+    return None
+
+
+def _make_batches(source, options, step, resident):
+    """The batches of a split, or their indices where the step gathers them on the devices."""
+    size, seed = options.batch_size, options.seed
+    if resident:
+        return data.index_batches(source, size, seed=seed)
     batches = data.batches(source, size, seed=seed, workers=options.workers)
     return data.prefetch(batches, step.place_batch)
 

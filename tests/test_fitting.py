@@ -1,12 +1,14 @@
 """`fit` and `predict` on a few real digits, mostly with the linear model, for a few steps."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
 
 import convnets
 from convnets.data import batch_indices
-from convnets.training import optimizers
+from convnets.training import optimizers, reporting
 
 from .small_runs import (
     LINEAR,
@@ -92,6 +94,29 @@ def test_a_state_goes_on_from_its_step_and_stays_as_it_is():
     assert_same_bits(second.state, plain_run().state)
     assert [line["step"] for line in second.history] == [3, 4, 4]
     assert second.history[-1]["test_loss"] == plain_run().history[-1]["test_loss"]
+
+
+def test_a_run_of_several_steps_a_call_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """It is stopped within its second call, and resumed without a word on its calls."""
+    options = {"model": Small(), "steps": 16, "seed": 1, "devices": 2, "schedule": "constant"}
+    options |= {"log_every": 5, "evaluate_every": 8, "checkpoint_every": 8, "ema": 0.9}
+    expected = fit(steps_per_call=3, **options)
+    add = reporting.Meter.add
+
+    def add_and_stop(meter, number, measured):
+        add(meter, number, measured)
+        if number == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting.Meter, "add", add_and_stop)
+        stopped = fit(steps_per_call=3, workdir=tmp_path / "run", **options)
+    assert (int(stopped.state.step), stopped.signal) == (5, signal.SIGTERM)
+    resumed = fit(resume=True, workdir=tmp_path / "run", **options)
+    assert_same_bits(resumed.state, expected.state)
+    assert timeless(resumed.history) == timeless(expected.history)
+    with pytest.raises(convnets.UserError, match="steps_per_call: 3 in the run, 1 now"):
+        fit(resume=True, workdir=tmp_path / "run", steps_per_call=1, **options)
 
 
 def test_nothing_is_left_to_do_for_a_finished_run():

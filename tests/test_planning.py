@@ -1,6 +1,7 @@
 """What each option of a run does to its numbers, and what is refused before it starts."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import convnets
 from convnets.data import batch_indices
 from convnets.ops import image
+from convnets.planning import _fill_in
 from convnets.training import journal
+from convnets.training.options import TrainingOptions
 
 from .small_runs import (
     LINEAR,
@@ -23,6 +26,7 @@ from .small_runs import (
     fit,
     images_of,
     plain_run,
+    timeless,
 )
 
 
@@ -34,6 +38,23 @@ def test_accumulation_is_a_larger_batch():
     assert int(parts.state.step) == 6
     halves = np.reshape(column(parts, "train_loss"), (3, 2)).mean(1)
     np.testing.assert_allclose(halves, column(whole, "train_loss"), rtol=1e-5)
+
+
+def test_several_steps_in_a_call_change_no_number():
+    options = {"steps": 11, "ema": 0.9, "augment": ("translate",), "accumulate": 2, "log_every": 5}
+    options |= {"evaluate_every": 6, "devices": 4} | PLAIN
+    alone, several = (fit(Small(), steps_per_call=calls, **options) for calls in (1, 4))
+    for a, b in zip(jax.tree.leaves(several.state), jax.tree.leaves(alone.state)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    for a, b in zip(timeless(several.history), timeless(alone.history)):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", 1), ("gpu", 10), ("tpu", 10)])
+def test_accelerators_run_several_steps_in_a_call(platform, expected):
+    mesh = SimpleNamespace(size=1, devices=np.array([SimpleNamespace(platform=platform)]))
+    assert _fill_in(TrainingOptions(), 100, mesh).steps_per_call == expected
+    assert _fill_in(TrainingOptions(steps_per_call=3), 100, mesh).steps_per_call == 3
 
 
 def test_warmup_counts_steps_where_batches_are_accumulated():
@@ -158,6 +179,7 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
         ({"epochs": 1, "steps": 3}, "epochs or steps, not both: 1 and 3"),
         ({"batch_size": 121}, "batch size 121 is larger than .* 120 examples"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"steps_per_call": 0}, "steps_per_call must be at least 1, not 0"),
         ({"batch_size": 20, "devices": 8}, "20 examples .* 8 devices; take 16 or 24"),
         ({"warmup": 4}, "warm-up of 4 steps does not fit a run of 4 steps"),
         ({"label_smoothing": 0.1, "loss": "squared_error"}, "not for squared_error"),

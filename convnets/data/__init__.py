@@ -1,6 +1,6 @@
 """Sources of images, deterministic batches, prefetch; NumPy out."""
 
-from .batching import batch_indices, batches, evaluation_batches, resident_batches
+from .batching import batch_indices, batches, evaluation_batches, index_batches, resident_batches
 from .dataset import Dataset, channel_statistics
 from .decoding import read_image, resize_image
 from .folders import FileSource
@@ -21,6 +21,7 @@ __all__ = [
     "dataset_from_arrays",
     "evaluation_batches",
     "in_memory",
+    "index_batches",
     "load_dataset",
     "prefetch",
     "prepare_dataset",

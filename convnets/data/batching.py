@@ -100,6 +100,27 @@ def _count_up(read, start):
         start += 1
 
 
+def index_batches(
+    source: Source, batch_size: int, *, seed: int = 0
+) -> Callable[[int], Iterator[np.ndarray]]:
+    """The batches of `batches` as int32 `[B]`: which of the source's examples make them up.
+
+    They are for a step that is compiled with the examples on its devices, see `parallel.compile`.
+
+    Raises: UserError for a batch size below 1 or above the number of examples.
+
+    >>> source = ArraySource(np.zeros((6, 1, 1, 1), np.uint8), np.arange(6))
+    >>> next(index_batches(source, 4)(1)) == batch_indices(6, 4, 1)
+    array([ True,  True,  True,  True])
+    """
+    _check_batch_size(source, batch_size)
+
+    def read(step):
+        return batch_indices(len(source), batch_size, step, seed=seed).astype(np.int32)
+
+    return lambda start: _count_up(read, start)
+
+
 def resident_batches(
     source: ArraySource, batch_size: int, *, seed: int = 0, sharding=None, replicated=None
 ) -> Callable[[int], Iterator[dict[str, jax.Array]]]:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
-from .placement import create_mesh, is_replicated, replicate, split
+from .placement import create_mesh, is_replicated, replicate, split, stack
 
-REPLICATED, SPLIT = PartitionSpec(), PartitionSpec(DATA_AXIS)
+REPLICATED, SPLIT, STACK = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
 
 # XLA hands convolutions on the CPU to a library that is slow at them, beside matrix products and
 # reductions, at which it is fast. This leaves it the latter alone.
@@ -23,11 +26,15 @@ CPU_OPTIONS = {
 class CompiledStep(NamedTuple):
     """A step on its devices; call it as the step, with a host batch and a state as created.
 
+    With `steps_per_call` above 1 it takes a list of as many batches, or fewer, and runs a step on
+    each; the metrics are summed over them.
+
     Attributes:
-      run: the compiled function, of a placed state and a placed batch.
+      run: the compiled function, of a placed state and a placed batch, or a list of batches.
       mesh: its devices, along the axis `data`.
       place_state: `state -> state` on all devices: a copy, unless it lies there already.
       place_batch: `batch -> batch` with a share on each device; for loaders that prefetch.
+      steps_per_call: how many steps a call runs at most.
 
     The buffers of a placed state are donated to the call, if the step was compiled so.
     """
@@ -36,9 +43,12 @@ class CompiledStep(NamedTuple):
     mesh: Mesh
     place_state: Callable[[Any], Any]
     place_batch: Callable[[Any], Any]
+    steps_per_call: int = 1
 
     def __call__(self, state, batch):
-        return self.run(self.place_state(state), self.place_batch(batch))
+        if self.steps_per_call == 1:
+            batch = self.place_batch(batch)
+        return self.run(self.place_state(state), batch)
 
 
 def compile(
@@ -47,6 +57,8 @@ def compile(
     *,
     devices: int | list | None = None,
     mesh: Mesh | None = None,
+    examples=None,
+    steps_per_call: int = 1,
     donate: bool = True,
 ) -> CompiledStep:
     """Compiles `step(state, batch)`, whatever it returns, for the devices of a mesh.
@@ -57,12 +69,16 @@ def compile(
         `pmap`, one program for each device, with the axis `data` bound. All give the same numbers.
       devices: how many devices, or which; all by default.
       mesh: in place of `devices`, a mesh with the one axis `data`.
+      examples: a tree of arrays `[N, …]` to lie on every device as a whole. A batch is then int32
+        `[B]`, which of the examples make it up, and the step gathers them.
+      steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
+        accelerators the wait for the host. On the CPU it is slower than one step a call.
       donate: whether a placed state's buffers are given to the call. Take False for evaluation.
 
     What the step returns must be the same on every device.
 
-    Raises: UserError for an unknown strategy or too many devices; when called, for a batch that
-    the devices do not divide.
+    Raises: UserError for an unknown strategy, too many devices or no step in a call; when called,
+    for a batch that the devices do not divide.
 
     >>> import jax.numpy as jnp
     >>> step = compile(lambda state, batch: (state + 1, batch["x"].sum()), devices=1)
@@ -76,6 +92,8 @@ def compile(
         mesh = create_mesh(devices)
     elif devices is not None:
         raise UserError("give devices or a mesh, not both")
+    if steps_per_call < 1:
+        raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
 
     def place_state(state):
         return state if is_replicated(state, mesh) else replicate(state, mesh)
@@ -83,23 +101,67 @@ def compile(
     def place_batch(batch):
         return split(batch, mesh)
 
-    run = STRATEGIES[strategy](step, mesh, (0,) if donate else ())
-    return CompiledStep(run, mesh, place_state, place_batch)
+    whole = ()  # what every device has besides
+    if examples is not None:
+        whole = (jax.device_put(examples, NamedSharding(mesh, REPLICATED)),)
+        step = _gathering(step)
+    besides = (REPLICATED,) * len(whole)
+    make = functools.partial(STRATEGIES[strategy], mesh=mesh, donated=(0,) if donate else ())
+    if steps_per_call == 1:
+        compiled = make(step, specs=(REPLICATED, SPLIT, *besides))
+        run = compiled if not whole else lambda state, batch: compiled(state, batch, *whole)
+    else:
+        compiled = make(_repeating(step), specs=(REPLICATED, STACK, REPLICATED, *besides))
+
+        def run(state, batches):
+            missing = steps_per_call - len(batches)
+            stacked = stack([*batches, *[batches[-1]] * missing], mesh)
+            return compiled(state, stacked, np.int32(len(batches)), *whole)
+
+    return CompiledStep(run, mesh, place_state, place_batch, steps_per_call)
 
 
-def _jit(step, mesh, donated):
-    replicated, divided = NamedSharding(mesh, REPLICATED), NamedSharding(mesh, SPLIT)
+def _gathering(step):
+    """The step of a batch of indices, and of the examples that they are of."""
+
+    def gathering(state, indices, examples):
+        take = functools.partial(jnp.take, indices=indices, axis=0, mode="clip")
+        return step(state, jax.tree.map(take, examples))
+
+    return gathering
+
+
+def _repeating(step):
+    """As many steps as are asked for, on the first batches of a stack `[N, B, …]`."""
+
+    def repeating(state, batches, count, *whole):
+        def batch_at(index):
+            return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, 0, False), batches)
+
+        def one_more(index, carried):
+            state, totals = carried
+            state, measured = step(state, batch_at(index), *whole)
+            return state, jax.tree.map(jnp.add, totals, measured)
+
+        _, shapes = jax.eval_shape(step, state, batch_at(0), *whole)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return lax.fori_loop(0, count, one_more, (state, nothing))
+
+    return repeating
+
+
+def _jit(step, mesh, donated, specs):
     return jax.jit(
         step,
-        in_shardings=(replicated, divided),
-        out_shardings=replicated,
+        in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
+        out_shardings=NamedSharding(mesh, REPLICATED),
         donate_argnums=donated,
         compiler_options=compiler_options(mesh.devices.flat[0].platform),
     )
 
 
-def _shard_map(step, mesh, donated):
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(REPLICATED, SPLIT), out_specs=REPLICATED)
+def _shard_map(step, mesh, donated, specs):
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=REPLICATED)
     return jax.jit(
         mapped,
         donate_argnums=donated,
@@ -107,18 +169,22 @@ def _shard_map(step, mesh, donated):
     )
 
 
-def _pmap(step, mesh, donated):
+def _pmap(step, mesh, donated, specs):
+    axis = len(specs[1]) - 1  # of a batch's examples
     mapped = jax.pmap(
         step,
         axis_name=DATA_AXIS,
-        in_axes=(None, 0),
+        in_axes=tuple(None if spec == REPLICATED else axis for spec in specs),
         out_axes=None,
         devices=list(mesh.devices.flat),
         donate_argnums=donated,
     )
 
-    def run(state, batch):
-        return mapped(state, jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), batch))
+    def share(x):
+        return x.reshape(*x.shape[:axis], mesh.size, -1, *x.shape[axis + 1 :])
+
+    def run(state, batch, *whole):
+        return mapped(state, jax.tree.map(share, batch), *whole)
 
     return run
 

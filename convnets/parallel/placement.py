@@ -1,6 +1,9 @@
 """Where states and batches lie: the mesh, copies on all its devices, shares of a batch."""
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -51,6 +54,26 @@ def split(batch, mesh: Mesh):
     # A copy, for device_put may alias an array that its loader fills with the next batch.
     batch = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, batch)
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+
+def stack(batches, mesh: Mesh):
+    """The batches as one, `[N, B, …]`, each of them divided over the mesh.
+
+    Raises: UserError when the devices do not divide a batch.
+    """
+    leaves = jax.tree.leaves(batches)
+    for leaf in leaves:
+        require_divisible(leaf.shape[0], mesh.size)
+    sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+    if all(isinstance(leaf, np.ndarray) for leaf in leaves):  # one transfer, not one for each
+        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *batches), sharding)
+    return _stack(batches, sharding)
+
+
+@partial(jax.jit, static_argnums=1)
+def _stack(batches, sharding):
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+    return jax.lax.with_sharding_constraint(stacked, sharding)
 
 
 def require_divisible(size: int, devices: int) -> None:

@@ -26,6 +26,8 @@ def train(
     Yields: `number, state, metrics` after each step; `number` is `state.step`. Nothing is waited
     for: metrics are `(sum, count)` pairs still being computed. The state's buffers are given to
     the next step, so it lives until the next iteration: copy what you keep (`parallel.gather`).
+    A step that runs several in one call yields after each call, its metrics summed; calls end at
+    multiples of their number, so that the sums do not depend on where a run was taken up.
     Ends early when the batches end.
 
     >>> step = lambda state, batch: (state.replace(step=state.step + 1), {"loss": (batch, 1)})
@@ -49,7 +51,21 @@ def advance(step, state: TrainState, batches, *, stop: int):
             batches = batches(number)
             if hasattr(batches, "close"):  # ends the threads behind it when this generator ends
                 stack.callback(batches.close)
-        for batch in itertools.islice(batches, max(0, stop - number)):
-            state, metrics = step(state, batch)
-            number += 1
+        batches = iter(batches)
+        while number < stop:
+            taken = list(itertools.islice(batches, end_of_call(step, number, stop) - number))
+            if not taken:
+                return
+            state, metrics = step(state, taken if _steps_per_call(step) > 1 else taken[0])
+            number += len(taken)
             yield number, state, metrics
+
+
+def end_of_call(step, number: int, stop: int) -> int:
+    """The step after which a call that begins after step `number` ends."""
+    steps = _steps_per_call(step)
+    return min(stop, number - number % steps + steps)
+
+
+def _steps_per_call(step) -> int:
+    return getattr(step, "steps_per_call", 1)

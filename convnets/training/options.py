@@ -75,6 +75,9 @@ class TrainingOptions:
     """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
     """How the step is compiled for many devices; all give the same numbers."""
+    steps_per_call: int | None = None
+    """Steps in one dispatch to the devices. None: 1 on the CPU, 10 on an accelerator, for which the
+    host is else too slow."""
     workdir: str | None = None
     """Folder for config, metrics and checkpoints. None: nothing is written."""
     resume: bool = False
@@ -135,7 +138,8 @@ def require_ranges(options: TrainingOptions) -> None:
             if value is not None and not satisfies(value, holds):
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
-    counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices"
+    counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
+    counts += "steps_per_call"
     require(counts, lambda x: operator.index(x) >= 1, "at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")

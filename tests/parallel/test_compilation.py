@@ -15,7 +15,7 @@ from convnets.layers import BatchNorm
 from convnets.models.cifar_resnet import BLOCKS, keep
 from convnets.models.classifier import Classifier
 from convnets.models.resnet import ConvBeforeNorm, ResNet
-from convnets.ops import image
+from convnets.ops import collective, image
 from convnets.parallel import compile as compile_step
 from convnets.parallel import create_mesh, gather
 from convnets.training import gradient, update
@@ -63,7 +63,8 @@ def with_gradients(loss_fn, optimizer):
     return step
 
 
-def run(strategy, devices, group_size, weighted):
+def run(strategy, devices, group_size, weighted, accumulate=1, steps_per_call=1):
+    """The state after all steps, and the gradients and metrics of each call."""
     model = small_resnet(group_size)
     loss_fn = convnets.classification_loss(
         model,
@@ -72,12 +73,20 @@ def run(strategy, devices, group_size, weighted):
         label_smoothing=0.1,
     )
     optimizer = optax.sgd(0.05, momentum=0.9)
+    if accumulate > 1:
+        optimizer = optax.MultiSteps(optimizer, accumulate).gradient_transformation()
     variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)
     state = convnets.TrainState.create(variables, optimizer, jax.random.key(1), ema=True)
-    step = compile_step(with_gradients(loss_fn, optimizer), strategy, devices=devices)
-    record = []
-    for batch in make_batches(weighted):
-        state, out = step(state, batch)
+    step = compile_step(
+        with_gradients(loss_fn, optimizer),
+        strategy,
+        devices=devices,
+        steps_per_call=steps_per_call,
+    )
+    batches, record = make_batches(weighted), []
+    for start in range(0, STEPS, steps_per_call):
+        several = batches[start : start + steps_per_call]
+        state, out = step(state, several if steps_per_call > 1 else several[0])
         record.append(jax.device_get(out))
     assert state.step.sharding.device_set == set(jax.devices()[:devices])
     return gather(state), record
@@ -109,6 +118,80 @@ def assert_close(actual, expected):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_eight_devices_equal_one(one_device, strategy, group_size):
     assert_close(run(strategy, 8, group_size, True), one_device(group_size, True))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_several_steps_in_a_call_equal_one_at_a_time(one_device, strategy):
+    """Three, then the two that are left, of an update every two."""
+    state, record = run(strategy, 8, None, True, accumulate=2, steps_per_call=3)
+    expected, alone = one_device(None, True, 2)
+    assert_close(state, expected)
+    assert len(record) == 2
+    for found, parts in zip(record, (alone[:3], alone[3:])):
+        assert_close(found, jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=x[0].dtype), *parts))
+
+
+def count_pixels(state, batch):
+    """A step that any change of the batches would change."""
+    pixels = collective.sum_over_data(batch["image"].astype(jnp.int32).sum())
+    place = collective.global_indices(len(batch["label"])) + 1
+    labels = collective.sum_over_data((place * batch["label"]).sum())
+    return 3 * state + pixels + labels, {"pixels": (pixels, 1), "labels": (labels, 1)}
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_examples_on_the_devices_are_gathered_by_the_step(strategy, steps_per_call):
+    rng = np.random.default_rng(0)
+    examples = {
+        "image": rng.integers(0, 256, (50, 4, 4, 1), np.uint8),
+        "label": rng.integers(0, 10, 50).astype(np.int32),
+    }
+    chosen = [rng.permutation(50)[:16].astype(np.int32) for _ in range(STEPS)]
+    batches = [{name: array[indices] for name, array in examples.items()} for indices in chosen]
+    plain = compile_step(count_pixels, devices=1)
+    expected = [plain(jnp.int32(0), batches[0])]
+    for batch in batches[1:]:
+        expected.append(plain(expected[-1][0], batch))
+
+    step = compile_step(
+        count_pixels, strategy, devices=8, examples=examples, steps_per_call=steps_per_call
+    )
+    state, total = jnp.int32(0), 0
+    for start in range(0, STEPS, steps_per_call):
+        several = chosen[start : start + steps_per_call]
+        state, out = step(state, several if steps_per_call > 1 else several[0])
+        total += int(out["labels"][0])
+    assert int(state) == int(expected[-1][0])
+    assert total == sum(int(out["labels"][0]) for _, out in expected)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_batches_placed_before_are_stacked_where_they_lie(strategy):
+    rng = np.random.default_rng(0)
+    batches = [
+        {"image": rng.integers(0, 256, (16, 4, 4, 1)), "label": rng.integers(0, 10, 16)}
+        for _ in range(2)
+    ]
+    step = compile_step(count_pixels, strategy, devices=8, steps_per_call=3)
+    from_host, _ = step(jnp.int32(0), batches)
+    placed, _ = step(jnp.int32(0), [step.place_batch(batch) for batch in batches])
+    backwards, _ = step(jnp.int32(0), batches[::-1])
+    assert int(placed) == int(from_host) != int(backwards)
+    with pytest.raises(convnets.UserError, match="100 examples does not divide over 8"):
+        step(jnp.int32(0), [{"image": np.zeros((100, 4, 4, 1)), "label": np.zeros(100)}])
+
+
+def test_a_loss_that_is_not_finite_stays_so_in_the_sum():
+    def step(state, batch):
+        return state, {"loss": (batch.sum(), 1)}
+
+    values = [np.float32([1]), np.float32([np.nan]), np.float32([1])]
+    _, metrics = compile_step(step, devices=1, steps_per_call=3)(jnp.zeros(()), values)
+    assert np.isnan(metrics["loss"][0])
+    assert int(metrics["loss"][1]) == 3
+    with pytest.raises(convnets.UserError, match="at least 1 step, not 0"):
+        compile_step(step, steps_per_call=0)
 
 
 def test_unweighted_on_three_devices(one_device):
