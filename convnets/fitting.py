@@ -54,7 +54,8 @@ def fit(
 ) -> Result:
     """Trains a classifier.
 
-    Compiled programs are kept for the next time, see `parallel.cache_compilations`.
+    Compiled programs are kept for the next time, see `parallel.cache_compilations`, and freed
+    memory for the next step, see `parallel.keep_memory`.
 
     Args:
       model: a `flax.linen.Module` from images to logits, as `create_model` gives.
@@ -78,6 +79,7 @@ def fit(
     >>> result.history[-1]["test_examples"], int(result.state.step)
     (359, 30)
     """
+    parallel.keep_memory()
     parallel.cache_compilations()
     given = create_options(**options)
     if given.resume and state is not None:

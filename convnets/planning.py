@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import data, parallel
+from . import data, ops, parallel
 from .errors import UserError, unknown
 from .ops import image
 from .runs import evaluate_splits, with_precision
@@ -178,6 +178,7 @@ def make_plan(
         mesh=mesh,
         examples=examples,
         steps_per_call=options.steps_per_call,
+        lowering=options.lowering,
     )
     return Plan(
         options=options,
@@ -191,7 +192,11 @@ def make_plan(
         observe=observe,
         step=step,
         eval_step=parallel.compile(
-            make_eval_step(loss_fn), options.parallel, mesh=mesh, donate=False
+            make_eval_step(loss_fn),
+            options.parallel,
+            mesh=mesh,
+            donate=False,
+            lowering=options.lowering,
         ),
         batches=_make_batches(dataset.train, options, step, examples is not None),
         create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
@@ -212,8 +217,15 @@ def _fill_in(options, examples, mesh):
         rate = optimizers.default_learning_rate(options.optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS
+    with ops.lowering(options.lowering or ops.requested_lowering()):
+        lowering = ops.current_lowering()
     return dataclasses.replace(
-        options, batch_size=batch_size, learning_rate=rate, epochs=epochs, steps_per_call=calls
+        options,
+        batch_size=batch_size,
+        learning_rate=rate,
+        epochs=epochs,
+        steps_per_call=calls,
+        lowering=lowering,
     )
 
 

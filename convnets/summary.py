@@ -15,6 +15,13 @@ from jax.extend.core import Jaxpr
 from .models import Classifier, Feature, describe_endpoints
 from .models.tracing import path_of, programs_of, trace
 
+# Our convolutions: which of their operands and result are the smaller image and the kernel.
+PASSES = {
+    "convolution": (2, 1),
+    "convolution_input_gradient": (0, 1),
+    "convolution_kernel_gradient": (1, 2),
+}
+
 
 class Layer(NamedTuple):
     """One module that has parameters or multiply-adds of its own, or no module inside it.
@@ -139,12 +146,16 @@ def _count_multiply_adds(jaxpr: Jaxpr, path: str) -> Counter:
 
 def _multiply_adds(equation) -> int:
     """Those of one operation itself; an operation that is not listed here has none."""
-    if equation.primitive.name not in ("conv_general_dilated", "dot_general"):
+    name, output = equation.primitive.name, equation.outvars[0].aval.shape
+    if name in PASSES:  # each pixel of the smaller image meets each tap
+        shapes = [variable.aval.shape for variable in equation.invars] + [output]
+        pixels, kernel = (shapes[place] for place in PASSES[name])
+        return math.prod(pixels) * math.prod(kernel) // kernel[3]
+    if name not in ("conv_general_dilated", "dot_general"):
         return 0
     left, right = (variable.aval.shape for variable in equation.invars)
-    output = equation.outvars[0].aval.shape
     numbers = equation.params["dimension_numbers"]
-    if equation.primitive.name == "dot_general":
+    if name == "dot_general":
         (contracted, _), _ = numbers
         return math.prod(output) * math.prod(left[axis] for axis in contracted)
     if max(equation.params["lhs_dilation"]) > 1:  # transposed: each input pixel meets each tap

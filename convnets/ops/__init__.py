@@ -13,7 +13,7 @@ from .image import (
     translate,
 )
 from .local_response import local_response_normalization
-from .lowering import LOWERINGS, current_lowering, lowering
+from .lowerings import LOWERINGS, current_lowering, lowering, requested_lowering
 from .pooling import (
     adaptive_average_pool,
     adaptive_max_pool,
@@ -44,6 +44,7 @@ __all__ = [
     "output_size",
     "prepare",
     "random_crop_with_padding",
+    "requested_lowering",
     "rotate",
     "rotate_image",
     "sample_bilinear",

@@ -9,7 +9,7 @@ from operator import index
 import jax.numpy as jnp
 
 from ..errors import UserError
-from .lowering import requested_lowering
+from .lowerings import requested_lowering
 from .primitives import Window, convolution
 
 Pair = tuple[int, int]

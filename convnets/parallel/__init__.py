@@ -2,6 +2,7 @@
 
 from .caching import cache_compilations, report_first_call
 from .compilation import CompiledStep, compile
+from .memory import keep_memory
 from .placement import create_mesh, gather, require_divisible
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "compile",
     "create_mesh",
     "gather",
+    "keep_memory",
     "report_first_call",
     "require_divisible",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from .. import ops
 from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
 from .placement import create_mesh, is_replicated, replicate, split, stack
@@ -60,6 +61,7 @@ def compile(
     examples=None,
     steps_per_call: int = 1,
     donate: bool = True,
+    lowering: str | None = None,
 ) -> CompiledStep:
     """Compiles `step(state, batch)`, whatever it returns, for the devices of a mesh.
 
@@ -74,6 +76,8 @@ def compile(
       steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
         accelerators the wait for the host. On the CPU it is slower than one step a call.
       donate: whether a placed state's buffers are given to the call. Take False for evaluation.
+      lowering: of convolutions on the CPU, see `ops.lowering`; None for the one in force when the
+        step is first called.
 
     What the step returns must be the same on every device.
 
@@ -94,6 +98,8 @@ def compile(
         raise UserError("give devices or a mesh, not both")
     if steps_per_call < 1:
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
+    if lowering is not None:
+        step = ops.lowering(lowering)(step)
 
     def place_state(state):
         return state if is_replicated(state, mesh) else replicate(state, mesh)

@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "workers",
     "devices",
     "parallel",
+    "lowering",
     "log_every",
     "checkpoint_every",
     "keep",
@@ -75,6 +76,9 @@ class TrainingOptions:
     """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
     """How the step is compiled for many devices; all give the same numbers."""
+    lowering: str | None = None
+    """Of convolutions on the CPU: onednn, plain or xla. None: onednn where it is found, else plain;
+    on other platforms always xla."""
     steps_per_call: int | None = None
     """Steps in one dispatch to the devices. None: 1 on the CPU, 10 on an accelerator, for which the
     host is else too slow."""
@@ -82,8 +86,8 @@ class TrainingOptions:
     """Folder for config, metrics and checkpoints. None: nothing is written."""
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
-    run's own settings: epochs, steps, workers, devices, parallel, log_every, checkpoint_every,
-    keep, data_dir."""
+    run's own settings: epochs, steps, workers, devices, parallel, lowering, log_every,
+    checkpoint_every, keep, data_dir."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
     checkpoint_every: int | None = None

@@ -89,12 +89,7 @@ def _compile(library, stream, table):
     import numba
 
     load, store, call = _memory_access()
-    word, number, process = ctypes.c_int64, ctypes.c_int32, ctypes.CDLL(None)
-    lock = _function(process, "pthread_mutex_lock", word)
-    unlock = _function(process, "pthread_mutex_unlock", word)
-    bind = _function(library, "dnnl_memory_set_data_handle", word, word)
-    execute = _function(library, "dnnl_primitive_execute", word, word, number, word)
-    wait = _function(library, "dnnl_stream_wait", word)
+    lock, unlock, bind, execute, wait = _functions(library)
     cells, mutex = table.cells.ctypes.data, table.mutex.ctypes.data
     version = _interface()[0] | _interface()[1] << 32
     error = np.array([ERROR_SIZE, 0, ctypes.addressof(table.message), INTERNAL])
@@ -141,10 +136,21 @@ def _compile(library, stream, table):
     return handler
 
 
-def _function(library, name, *arguments):
-    """A C function that numba can call; pointers are 64-bit integers, as everywhere here."""
-    address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-    return ctypes.CFUNCTYPE(ctypes.c_int32, *arguments)(address)
+def _functions(library):
+    """C functions that numba can call; pointers are 64-bit integers, as everywhere here."""
+    word, number, process = ctypes.c_int64, ctypes.c_int32, ctypes.CDLL(None)
+
+    def function(source, name, *arguments):
+        address = ctypes.cast(getattr(source, name), ctypes.c_void_p).value
+        return ctypes.CFUNCTYPE(number, *arguments)(address)
+
+    return (
+        function(process, "pthread_mutex_lock", word),
+        function(process, "pthread_mutex_unlock", word),
+        function(library, "dnnl_memory_set_data_handle", word, word),
+        function(library, "dnnl_primitive_execute", word, word, number, word),
+        function(library, "dnnl_stream_wait", word),
+    )
 
 
 def _memory_access():
