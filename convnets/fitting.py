@@ -29,7 +29,9 @@ class Result(NamedTuple):
 
     Attributes:
       state: the last state, a plain copy on the host.
-      history: the lines of `metrics.jsonl`, as dicts: about training, and about evaluations.
+      history: the lines of `metrics.jsonl`, as dicts: about training, and about evaluations. Of the
+        time behind `images_per_second`, `data_wait` is the share, in [0, 1], that the loop waited
+        for its next batch; the devices may have been at work on the last one meanwhile.
       signal: the number of the signal that ended the run early, or None. A script that has more to
         do asks for it.
     """
@@ -180,9 +182,10 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))
         report = partial(_note_compilation, record, bar, progress)
         step = plan.step._replace(run=parallel.report_first_call(plan.step.run, report))
+        batches = loop.Waiting(batches)
         target = loop.end_of_call(step, number, plan.next_stop(number))  # one call: it compiles
         while number < plan.stop and signal is None:
-            start, since = number, time.monotonic()
+            start, since, waited = number, time.monotonic(), batches.seconds
             steps = loop.advance(step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
                 with _naming_the_last_checkpoint(record):
@@ -193,8 +196,12 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
                     break
             with _naming_the_last_checkpoint(record):
                 record.meter.read()
-            rate = (number - start) * plan.options.batch_size / (time.monotonic() - since)
-            state = _look(plan, number, state, record, rate, bar, progress)
+            seconds = time.monotonic() - since
+            speed = {
+                "images_per_second": (number - start) * plan.options.batch_size / seconds,
+                "data_wait": (batches.seconds - waited) / seconds,
+            }
+            state = _look(plan, number, state, record, speed, bar, progress)
             target = plan.next_stop(number)
         state = parallel.gather(state)
         if signal is not None:
@@ -208,12 +215,12 @@ def _note_compilation(record, bar, progress, seconds, cached):
         reporting.say(bar, f"{'from the cache' if cached else 'compiled'} in {seconds:.1f} s")
 
 
-def _look(plan, number, state, record, rate, bar, progress):
+def _look(plan, number, state, record, speed, bar, progress):
     """Does what is due at a step: a line on training, an evaluation, a checkpoint."""
     epoch, improved = plan.epoch(number), False
     if plan.is_due(number, plan.options.log_every):
         line = {f"train_{name}": mean for name, mean in record.meter.take().items()}
-        line |= {"learning_rate": plan.rate(number, state), "images_per_second": rate}
+        line |= {"learning_rate": plan.rate(number, state), **speed}
         line = record.write(number, epoch, line)
         reporting.show(bar, line, aloud=progress and bar.disable)
     if plan.is_due(number, plan.evaluate_every):

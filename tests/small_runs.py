@@ -63,7 +63,7 @@ def column(result, name):
 
 def timeless(history):
     """Lines without what no two runs have in common."""
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "data_wait")
     return [{name: line[name] for name in line if name not in times} for line in history]
 
 

@@ -67,7 +67,7 @@ def test_train_writes_what_the_docs_say(finished):
     training = next(line for line in lines if "train_loss" in line)
     assert set(training) >= {
         *("step", "epoch", "train_loss", "train_accuracy", "learning_rate"),
-        *("images_per_second", "seconds"),
+        *("images_per_second", "data_wait", "seconds"),
     }
     assert (workdir / "checkpoints" / str(evaluations[-1]["step"])).is_dir()
 

@@ -1,6 +1,8 @@
 """`fit` and `predict` on a few real digits, mostly with the linear model, for a few steps."""
 
+import itertools
 import signal
+import time
 
 import jax
 import numpy as np
@@ -157,6 +159,24 @@ def test_a_source_that_is_streamed_gives_the_bits_of_one_on_the_device(monkeypat
     streamed = fit(**PLAIN)
     assert_same_bits(streamed.state, plain_run().state)
     assert timeless(streamed.history) == timeless(plain_run().history)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_the_share_of_time_that_the_loop_waits_for_data(monkeypatch, slow):
+    def batches(source, batch_size, **options):
+        def from_step(start):
+            for step in itertools.count(start):
+                time.sleep(0.1 if slow else 0)
+                yield source.batch(batch_indices(len(source), batch_size, step))
+
+        return from_step
+
+    monkeypatch.setattr("convnets.planning.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("convnets.data.batches", batches)
+    shares = column(fit(steps=6, log_every=2, evaluate_every=6, **PLAIN), "data_wait")
+    assert len(shares) == 3
+    assert all(0 <= share <= 1 for share in shares)
+    assert shares[1] > 0.7 if slow else shares[1] < 0.7
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

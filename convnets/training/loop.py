@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -69,3 +70,29 @@ def end_of_call(step, number: int, stop: int) -> int:
 
 def _steps_per_call(step) -> int:
     return getattr(step, "steps_per_call", 1)
+
+
+class Waiting:
+    """The items of an iterator, and how long they were waited for.
+
+    Attributes:
+      seconds: all that `next` has taken so far.
+
+    >>> waiting = Waiting(iter([10, 20]))
+    >>> list(waiting), waiting.seconds < 1
+    ([10, 20], True)
+    """
+
+    def __init__(self, iterator: Iterator):
+        self._iterator = iterator
+        self.seconds = 0.0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        begin = time.monotonic()
+        try:
+            return next(self._iterator)
+        finally:
+            self.seconds += time.monotonic() - begin

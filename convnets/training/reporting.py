@@ -77,7 +77,7 @@ def show(bar, line: dict, *, aloud: bool) -> None:
     if "train_loss" in line:
         bar.set_postfix_str(
             f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
-            f"{line['images_per_second']:,.0f} images/s",
+            + _describe_speed(line),
             refresh=False,
         )
 
@@ -105,5 +105,9 @@ def describe(line: dict) -> str:
             text += f" (error {100 * (1 - accuracy):.2f} %) of {line[f'{split}_examples']}"
         parts.append(text)
     if "images_per_second" in line:
-        parts.append(f"{line['images_per_second']:,.0f} images/s")
+        parts.append(_describe_speed(line))
     return f"step {line['step']}, epoch {line['epoch']:.4g}: " + "; ".join(parts)
+
+
+def _describe_speed(line):
+    return f"{line['images_per_second']:,.0f} images/s, {line['data_wait']:.0%} waiting for data"
