@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import data, ops, parallel
-from .errors import UserError, unknown
+from .errors import UserError
+from .feeding import make_augment, make_batches, resident_examples
 from .ops import image
 from .runs import evaluate_splits, with_precision
 from .tasks import classification_loss
@@ -28,7 +29,6 @@ from .training.update_rule import create_update_rule
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
 STEPS_PER_CALL = 10  # on accelerators, where nothing else is asked for
-RESIDENT_BYTES = 2**30  # a training split up to this size lies on the devices as a whole
 
 
 class Plan(NamedTuple):
@@ -162,16 +162,17 @@ def make_plan(
         raise UserError(
             "a plateau is seen on a validation split: set a share apart, as validation 0.1"
         )
+    crop, augment = make_augment(options.augment)
     learning_rate, optimizer, observe = create_update_rule(options, start, stop)
     loss_fn = classification_loss(
         model,
         normalization=normalization,
-        augment=_make_augment(options.augment),
+        augment=augment,
         label_smoothing=options.label_smoothing,
         loss=options.loss,
     )
     step = make_step(loss_fn, optimizer, ema=options.ema)
-    examples = _resident_examples(dataset.train)
+    examples = resident_examples(dataset.train, crop)
     step = parallel.compile(
         step,
         options.parallel,
@@ -198,7 +199,7 @@ def make_plan(
             donate=False,
             lowering=options.lowering,
         ),
-        batches=_make_batches(dataset.train, options, step, examples is not None),
+        batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
         create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
     )
 
@@ -243,31 +244,6 @@ def _create_state(model, dataset, optimizer, options, normalization):
     return TrainState.create(
         variables, optimizer, key, ema=options.ema is not None, normalization=normalization
     )
-
-
-def _make_augment(augment):
-    if callable(augment) or not augment or tuple(augment) == ("none",):
-        return augment if callable(augment) else None
-    for name in augment:
-        if name not in image.AUGMENTATIONS:
-            raise unknown("augmentation", name, image.AUGMENTATIONS)
-    return image.compose(*(image.AUGMENTATIONS[name] for name in augment))
-
-
-def _resident_examples(source):
-    """The examples of a split that lies on the devices as a whole; None for one fed to them."""
-    if isinstance(source, data.ArraySource) and source.images.nbytes <= RESIDENT_BYTES:
-        return {"image": source.images, "label": source.labels}
-    return None
-
-
-def _make_batches(source, options, step, resident):
-    """The batches of a split, or their indices where the step gathers them on the devices."""
-    size, seed = options.batch_size, options.seed
-    if resident:
-        return data.index_batches(source, size, seed=seed)
-    batches = data.batches(source, size, seed=seed, workers=options.workers)
-    return data.prefetch(batches, step.place_batch)
 
 
 def _require_kinds(model, dataset):

@@ -7,6 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import convnets
 from convnets.data import batch_indices
@@ -159,6 +160,68 @@ def test_a_source_that_is_streamed_gives_the_bits_of_one_on_the_device(monkeypat
     streamed = fit(**PLAIN)
     assert_same_bits(streamed.state, plain_run().state)
     assert timeless(streamed.history) == timeless(plain_run().history)
+
+
+CROPPED = PLAIN | {"augment": ("random_resized_crop", "flip"), "batch_size": 8}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve files of three sizes in two classes, and as many again to test on."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        split, name = ("train", "test")[number // 12], "ab"[number % 2]
+        image = rng.integers(0, 256, (40 + 8 * (number % 3), 50, 3), np.uint8)
+        path = tmp_path / "photos" / split / name / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return convnets.load_dataset(f"folder:{tmp_path / 'photos'}", image_size=16)
+
+
+TWO = convnets.create_model("linear", num_classes=2)
+
+
+def test_crops_of_files_are_what_is_trained_on(photos):
+    """With a learning rate of nearly 0 the loss is that of the crops, by the first parameters."""
+    still = CROPPED | {"learning_rate": 1e-30, "augment": "random_resized_crop", "steps": 1}
+    result = fit(TWO, photos, **still)
+    batch = next(
+        convnets.batches(photos.train, 8, seed=1, crop=convnets.data.random_resized_crop)(0)
+    )
+    probabilities = convnets.predict(TWO, result.state, batch["image"])
+    values = cross_entropy(probabilities, batch["label"])
+    assert column(result, "train_loss") == [pytest.approx(values.mean(), rel=1e-5)]
+    centers = photos.train.batch(batch_indices(12, 8, 0, seed=1))
+    assert not np.array_equal(batch["image"], centers["image"])
+    test = cross_entropy(
+        convnets.predict(TWO, result.state, images_of(photos.test)), photos.test.labels
+    )
+    assert column(result, "test_loss") == [pytest.approx(test.mean(), rel=1e-5)]
+
+
+def test_crops_of_a_resumed_run_and_of_workers_are_those_of_the_whole(photos, tmp_path):
+    whole = fit(TWO, photos, steps=5, **CROPPED)
+    other = fit(TWO, photos, steps=5, **CROPPED | {"augment": ("flip",)})
+    assert column(whole, "train_loss") != column(other, "train_loss")
+    workdir = tmp_path / "run"
+    fit(TWO, photos, steps=2, workdir=workdir, **CROPPED)
+    resumed = fit(TWO, photos, steps=5, workdir=workdir, resume=True, workers=1, **CROPPED)
+    assert_same_bits(resumed.state, whole.state)
+    assert column(resumed, "train_loss") == column(whole, "train_loss")
+
+
+def test_crops_of_images_that_are_arrays():
+    result = fit(augment=("random_resized_crop", "translate"), **PLAIN)
+    assert column(result, "train_loss") != column(plain_run(), "train_loss")
+    assert np.isfinite(column(result, "train_loss")).all()
+
+
+def test_a_damaged_file_ends_the_run_in_one_message(photos, tmp_path):
+    path = tmp_path / "photos" / "train" / "a" / "4.jpg"
+    path.write_bytes(path.read_bytes()[:-100])
+    for workers in (0, 1):
+        with pytest.raises(convnets.UserError, match=r"a/4\.jpg is damaged, truncated"):
+            fit(TWO, photos, steps=2, workers=workers, **CROPPED)
 
 
 @pytest.mark.parametrize("slow", [True, False])

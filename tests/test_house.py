@@ -35,6 +35,7 @@ LEVELS = {
     "unsupervised": 3,
     "weights": 3,
     "summary": 3,
+    "feeding": 3,
     "runs": 4,
     "planning": 5,
     "fitting": 6,

@@ -1,6 +1,7 @@
 """Sources of images, deterministic batches, prefetch; NumPy out."""
 
 from .batching import batch_indices, batches, evaluation_batches, index_batches, resident_batches
+from .cropping import CROPS, random_resized_crop
 from .dataset import Dataset, channel_statistics
 from .decoding import read_image, resize_image
 from .folders import FileSource
@@ -11,6 +12,7 @@ from .sources import ArraySource, Source, in_memory
 from .splitting import split_indices, split_validation
 
 __all__ = [
+    "CROPS",
     "ArraySource",
     "Dataset",
     "FileSource",
@@ -25,6 +27,7 @@ __all__ = [
     "load_dataset",
     "prefetch",
     "prepare_dataset",
+    "random_resized_crop",
     "read_image",
     "resident_batches",
     "resize_image",

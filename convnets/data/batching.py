@@ -9,6 +9,7 @@ import numpy as np
 
 from convnets.errors import UserError
 
+from .cropping import Box, draw_for_crops
 from .sources import ArraySource, Source
 from .splitting import seeded_order
 from .workers import map_in_processes
@@ -47,17 +48,21 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
+    crop: Callable[[np.ndarray, int, int], Box] | None = None,
 ) -> Callable[[int], Iterator[dict[str, np.ndarray]]]:
     """Endless training batches from the host.
 
     Args:
       source: what to draw from.
       batch_size: of the whole batch, over all processes.
-      seed: of the order.
+      seed: of the order, and of the crops.
       process_index, process_count: a process gets its contiguous share `[B / process_count, …]`.
       workers: decode whole batches ahead in so many processes of Grain; 0: in this process, several
         images at a time. A script that asks for processes needs `if __name__ == "__main__":`, for
         they are spawned. A source in memory decodes nothing and uses none.
+      crop: `(draws, height, width) -> box`, as `random_resized_crop` or a partial of it: the part
+        of an image that is brought to the size of all, in place of its center. It is taken from
+        `source.original`, and its draws depend on `seed` and the example's position in the run.
 
     Returns: a function from the number of a step to the iterator over the batches from that step
     on, `{"image": uint8 [B, H, W, C], "label": int32 [B]}`. The examples do not depend on
@@ -73,7 +78,9 @@ def batches(
     """
     _check_batch_size(source, batch_size)
     share = _share(batch_size, process_index, process_count)
-    read = _Reader(source, batch_size, seed, share)
+    if crop is not None:
+        source = source.original
+    read = _Reader(source, batch_size, seed, share, crop)
 
     def from_step(start: int) -> Iterator[dict[str, np.ndarray]]:
         if workers and not isinstance(source, ArraySource):
@@ -86,12 +93,17 @@ def batches(
 class _Reader:
     """Reads a process's share of the batch of a step; a class because it travels to workers."""
 
-    def __init__(self, source, batch_size, seed, share):
+    def __init__(self, source, batch_size, seed, share, crop):
         self.source, self.batch_size, self.seed, self.share = source, batch_size, seed, share
+        self.crop = crop
 
     def __call__(self, step):
-        indices = batch_indices(len(self.source), self.batch_size, step, seed=self.seed)
-        return self.source.batch(indices[self.share])
+        size = self.batch_size
+        indices = batch_indices(len(self.source), size, step, seed=self.seed)[self.share]
+        if self.crop is None:
+            return self.source.batch(indices)
+        draws = draw_for_crops(self.seed, step * size, size)[self.share]
+        return self.source.batch(indices, [functools.partial(self.crop, each) for each in draws])
 
 
 def _count_up(read, start):

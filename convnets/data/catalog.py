@@ -56,7 +56,7 @@ class RecordSource(Source):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def batch(self, indices) -> dict[str, np.ndarray]:
+    def batch(self, indices, crops=None) -> dict[str, np.ndarray]:
         positions = self.positions[indices].tolist()
         images, labels = self._read(positions)
         wrong = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
@@ -67,8 +67,10 @@ class RecordSource(Source):
             )
 
         def decode(index):
-            name = f"record {positions[index]} of {self.name}"
-            return decode_image(images[index], name, self.image_shape, resize=self.resize)
+            name, crop = f"record {positions[index]} of {self.name}", crops and crops[index]
+            return decode_image(
+                images[index], name, self.image_shape, resize=self.resize, crop=crop
+            )
 
         return {
             "image": decode_in_threads(decode, len(positions), self.image_shape),

@@ -10,6 +10,8 @@ import numpy as np
 
 from convnets.errors import UserError
 
+from .cropping import Crop, crop_and_resize, reduction
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -53,7 +55,14 @@ def read_bytes(path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def decode_image(data: bytes, name: str, image_shape, *, resize: bool = False) -> np.ndarray:
+def decode_image(
+    data: bytes,
+    name: str,
+    image_shape,
+    *,
+    resize: bool = False,
+    crop: Crop | None = None,
+) -> np.ndarray:
     """Decodes one image.
 
     Args:
@@ -62,6 +71,9 @@ def decode_image(data: bytes, name: str, image_shape, *, resize: bool = False) -
       image_shape: `(H, W, C)` of the result. `C` 1: grey, the luminance of color; 3: RGB; 4: RGBA.
         With 1 and 3, transparent pixels show white. Of 16-bit values the high byte is kept.
       resize: bring other sizes to `H`x`W` with `resize_image`; otherwise they are an error.
+      crop: the part, of an image of so many rows and columns, that is brought to `H`x`W` instead.
+        Where it is larger by 2, 4 or 8, a JPEG is decoded at that fraction of its size, and the
+        edges of the part are rounded to multiples of it.
 
     Returns: uint8 `[H, W, C]`. Orientation tags of cameras are ignored, as torchvision and
     TensorFlow ignore them.
@@ -71,11 +83,24 @@ def decode_image(data: bytes, name: str, image_shape, *, resize: bool = False) -
     height, width, channels = image_shape
     if channels not in (1, 3, 4):
         raise UserError(f"an image file has 1, 3 or 4 channels; {channels} were asked for")
+
+    def at_least(rows, columns):
+        """What may be left of a JPEG by decoding it at a fraction of its size; 0: all of it."""
+        if crop is None:
+            return (2 * height, 2 * width) if resize else (0, 0)
+        fraction = reduction(crop(rows, columns), height, width)
+        return (-(-rows // fraction), -(-columns // fraction)) if fraction > 1 else (0, 0)
+
     try:
-        # A large photo is decoded at a fraction of its size, but at twice what is asked for.
-        image = _decode(data, channels, (2 * height, 2 * width) if resize else (0, 0))
+        image, size = _decode(data, channels, at_least)
     except Exception as error:  # whatever the decoders stumble over in foreign bytes
         raise UserError(f"{name} is damaged, truncated or no image: {error}") from None
+    if crop is not None:
+        box = crop(*size)
+        if image.shape[:2] != size:  # the edges go to whole pixels of what was decoded
+            fraction = reduction(box, height, width)
+            box = tuple((edge + fraction // 2) // fraction for edge in box)
+        return crop_and_resize(image, box, height, width)
     if resize:
         return resize_image(image, height, width)
     if image.shape != (height, width, channels):
@@ -121,15 +146,21 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def _decode(data, channels, at_least):
-    """The fast decoder where it is strict and sure of its ground, else Pillow."""
+    """The image, and the size it has by its header, which is larger where a part of it would do.
+
+    The fast decoder where it is strict and sure of its ground, else Pillow.
+    """
     if data.startswith(JPEG_START) and channels in (1, 3):
         import simplejpeg
 
         try:
             colors = "GRAY" if channels == 1 else "RGB"
-            return simplejpeg.decode_jpeg(
-                data, colors, min_height=at_least[0], min_width=at_least[1], strict=True
+            size = simplejpeg.decode_jpeg_header(data)[:2]
+            rows, columns = at_least(*size)
+            image = simplejpeg.decode_jpeg(
+                data, colors, min_height=rows, min_width=columns, strict=True
             )
+            return image, size
         except ValueError:  # CMYK, or a flaw: Pillow reads the one and tells which flaws matter
             pass
     if data.startswith(PNG_START):
@@ -138,8 +169,9 @@ def _decode(data, channels, at_least):
         if data[24] == 8 and data[25] == {1: 0, 3: 2}.get(channels) and b"tRNS" not in data[:256]:
             image = _decode_png(data, channels)
             if image is not None:
-                return image
-    return _decode_with_pillow(data, channels)
+                return image, image.shape[:2]
+    image = _decode_with_pillow(data, channels)
+    return image, image.shape[:2]
 
 
 def _require_whole_png(data):

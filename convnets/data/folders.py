@@ -43,12 +43,12 @@ class FileSource(Source):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, indices) -> dict[str, np.ndarray]:
+    def batch(self, indices, crops=None) -> dict[str, np.ndarray]:
         paths = self.paths[indices]
 
         def decode(index):
-            data = read_bytes(paths[index])
-            return decode_image(data, paths[index], self.image_shape, resize=self.resize)
+            data, crop = read_bytes(paths[index]), crops and crops[index]
+            return decode_image(data, paths[index], self.image_shape, resize=self.resize, crop=crop)
 
         images = decode_in_threads(decode, len(paths), self.image_shape)
         return {"image": images, "label": self.labels[indices]}

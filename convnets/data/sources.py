@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .cropping import Crop, crop_and_resize
+
 CHUNK = 4096  # examples decoded at a time when a whole source is brought into memory
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -21,16 +23,27 @@ class Source:
     Attributes:
       image_shape: `(H, W, C)`.
       labels: int32 `[N]`, or None where only reading every example would tell.
+      resize: whether images of other sizes are brought to `image_shape` when they are decoded.
+      original: the source to take parts of images from; this one, or what it was decoded from.
     """
 
     image_shape: tuple[int, int, int]
     labels: np.ndarray | None
+    resize: bool = False
+
+    @property
+    def original(self) -> "Source":
+        return self
 
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def batch(self, indices) -> dict[str, np.ndarray]:
-        """The examples at `indices`, an integer sequence `[B]`, in that order."""
+    def batch(self, indices, crops: Sequence[Crop] | None = None) -> dict[str, np.ndarray]:
+        """The examples at `indices`, an integer sequence `[B]`, in that order.
+
+        With `crops` `[B]`, of each image the part that its function chooses, by the size that the
+        image has before it is brought to `image_shape`.
+        """
         raise NotImplementedError
 
     def select(self, indices) -> "Source":
@@ -55,6 +68,7 @@ class ArraySource(Source):
     Args:
       images: uint8 `[N, H, W, C]`.
       labels: integers `[N]`, kept as int32.
+      decoded_from: the source of the same images in their own sizes, where they have another.
 
     >>> source = ArraySource(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1]))
     >>> source.batch([2, 0])["label"]
@@ -63,6 +77,7 @@ class ArraySource(Source):
 
     images: np.ndarray
     labels: np.ndarray
+    decoded_from: Source | None = None
 
     def __post_init__(self):
         images, labels = np.asarray(self.images), np.asarray(self.labels)
@@ -82,15 +97,28 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices) -> dict[str, np.ndarray]:
-        return {"image": self.images[indices], "label": self.labels[indices]}
+    @property
+    def original(self) -> Source:
+        return self if self.decoded_from is None else self.decoded_from
+
+    def batch(self, indices, crops=None) -> dict[str, np.ndarray]:
+        images, (height, width, _) = self.images[indices], self.image_shape
+        if crops is not None:
+
+            def cut(index):
+                box = crops[index](height, width)
+                return crop_and_resize(images[index], box, height, width)
+
+            images = decode_in_threads(cut, len(images), self.image_shape)
+        return {"image": images, "label": self.labels[indices]}
 
     def select(self, indices) -> "ArraySource":
-        return ArraySource(self.images[indices], self.labels[indices])
+        larger = None if self.decoded_from is None else self.decoded_from.select(indices)
+        return ArraySource(self.images[indices], self.labels[indices], larger)
 
 
 def in_memory(source: Source) -> ArraySource:
-    """The same examples, every one decoded now."""
+    """The same examples, every one decoded now; `original` stays what it was."""
     if isinstance(source, ArraySource):
         return source
     images = np.empty((len(source), *source.image_shape), np.uint8)
@@ -99,7 +127,7 @@ def in_memory(source: Source) -> ArraySource:
         part = slice(start, min(start + CHUNK, len(source)))
         batch = source.batch(np.arange(part.start, part.stop))
         images[part], labels[part] = batch["image"], batch["label"]
-    return ArraySource(images, labels)
+    return ArraySource(images, labels, source if source.resize else None)
 
 
 def decode_in_threads(decode: Callable[[int], np.ndarray], count: int, image_shape) -> np.ndarray:

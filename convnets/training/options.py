@@ -60,8 +60,9 @@ class TrainingOptions:
     """Batches whose gradients are averaged for one update; the steps of a run are rounded up to a
     multiple."""
     augment: tuple[str, ...] = ("translate",)
-    """Augmentations in training, in order: flip, crop, translate, rotate; or the word none. In
-    Python a function `(key, image) -> image` too."""
+    """Augmentations in training, in order: flip, crop, translate, rotate; before them
+    random_resized_crop, of the image as it is decoded; or the word none. In Python a function
+    `(key, image) -> image` too."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
     loss: str = "cross_entropy"
@@ -71,7 +72,7 @@ class TrainingOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters, statistics and losses stay float32."""
     workers: int = 0
-    """Processes that decode images ahead, for data that does not fit in memory; 0: threads."""
+    """Processes that decode images ahead, where they are not decoded once for all; 0: threads."""
     devices: int | None = None
     """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from convnets.data import load_dataset, loading
+from convnets.data import batch_indices, batches, load_dataset, loading, random_resized_crop
 from convnets.data.catalog import RecordSource
+from convnets.data.cropping import crop_and_resize, draw_for_crops
 from convnets.errors import UserError
 
 from .records import make_examples, write_catalog
@@ -39,6 +40,24 @@ def test_a_large_set_is_decoded_by_the_batch(tmp_path, monkeypatch):
     both = [dataset.train, dataset.validation]
     seen = np.concatenate([part.batch(np.arange(len(part)))["image"] for part in both])
     assert sorted(map(bytes, seen)) == sorted(map(bytes, TRAIN[0]))
+
+
+def test_parts_are_taken_from_the_records_where_images_were_brought_to_a_size(tmp_path):
+    examples = make_examples(20, shape=(30, 40, 3))
+    write_catalog(
+        tmp_path / "mine" / "1.0.0", {"train": examples, "test": examples}, shape=(30, 40, 3)
+    )
+    own = load_dataset("mine", data_dir=tmp_path).train
+    assert own.original is own
+    smaller = load_dataset("mine", data_dir=tmp_path, image_size=8).train
+    assert isinstance(smaller.original, RecordSource)
+    batch = next(batches(smaller, 5, crop=random_resized_crop)(1))
+    assert batch["image"].shape == (5, 8, 8, 3)
+    indices = batch_indices(20, 5, 1)
+    np.testing.assert_array_equal(batch["label"], examples[1][indices])
+    for image, index, draws in zip(batch["image"], indices, draw_for_crops(0, 5, 5)):
+        box = random_resized_crop(draws, 30, 40)
+        np.testing.assert_array_equal(image, crop_and_resize(examples[0][index], box, 8, 8))
 
 
 def test_versions_and_configurations(tmp_path):
