@@ -12,7 +12,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "convnets")
 # Fields of a config that say where things lie, which changes nothing that is found.
-PLACES = ("data_dir", "workdir", "resume", "archive")
+PLACES = ("data_dir", "workdir", "resume", "archive", "tensorflow")
 
 
 def write_archive(path: Path, name: str, config, results: list[dict], minutes: float) -> None:

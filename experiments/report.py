@@ -45,7 +45,35 @@ def digits_defaults(archive: dict) -> str:
     return f"{format_table([head, *rows])}\n\n{origin(archive)}"
 
 
-TABLES = {"digits_defaults": digits_defaults, "mnist_lenet5": mnist_lenet5}
+def input_path(archive: dict) -> str:
+    rows = [("photos, images/s", "here", "`DataLoader`", "ratio", "`tf.data`", "ratio")]
+    for photos in dict.fromkeys(line["photos"] for line in archive["results"]):
+        lines = [x["images_per_second"] for x in archive["results"] if x["photos"] == photos]
+        for workers in archive["settings"]["workers"]:
+            ours = [rates[f"convnets, {workers} workers"] for rates in lines]
+            row = [f"{photos}, {workers} workers", f"**{statistics.median(ours):,.0f}**"]
+            for peer in (f"torch, {workers} workers", "tensorflow"):
+                theirs = [rates.get(peer) for rates in lines]
+                if None in theirs or (peer == "tensorflow" and workers):
+                    row += ["", ""]
+                    continue
+                ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+                row += [f"{statistics.median(theirs):,.0f}", f"{ratio:.2f}"]
+            rows.append(tuple(row))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    versions = archive["results"][0]["versions"]
+    peers = ", ".join(f"{name} {versions[name]}" for name in versions if name != "convnets")
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions, and of the "
+        f"ratios in each; {peers}."
+    )
+
+
+TABLES = {
+    "digits_defaults": digits_defaults,
+    "input_path": input_path,
+    "mnist_lenet5": mnist_lenet5,
+}
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
-TOOLS = ("archive", "report")
+TOOLS = ("archive", "input_loaders", "report")
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
@@ -108,6 +108,20 @@ def test_digits_defaults_claim():
         assert repetition["test_examples"] == 359
         assert repetition["test_accuracy"] >= 0.985
         assert repetition["seconds"] < 30
+
+
+def test_input_path_claim():
+    archive = json.loads((FOLDER / "results" / "input_path.json").read_text())
+    assert archive["command"] == "python experiments/input_path.py"
+    for photos in ("as they are", "twice the size"):
+        lines = [x["images_per_second"] for x in archive["results"] if x["photos"] == photos]
+        assert len(lines) == archive["settings"]["repetitions"] >= 5
+        for workers in (0, 1, 2):
+            ours, peer = f"convnets, {workers} workers", f"torch, {workers} workers"
+            assert statistics.median(rates[ours] / rates[peer] for rates in lines) >= 1.2
+        peer = "tensorflow"
+        ratio = statistics.median(rates["convnets, 0 workers"] / rates[peer] for rates in lines)
+        assert ratio >= 1
 
 
 def test_readme_tables_are_up_to_date(tmp_path):
