@@ -155,7 +155,7 @@ def test_the_default_batch_suits_three_devices():
 
 
 def test_a_source_that_is_streamed_gives_the_bits_of_one_on_the_device(monkeypatch):
-    monkeypatch.setattr("convnets.planning.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("convnets.feeding.RESIDENT_BYTES", 0)
     monkeypatch.setattr("convnets.data.resident_batches", None)  # to be sure
     streamed = fit(**PLAIN)
     assert_same_bits(streamed.state, plain_run().state)
@@ -234,7 +234,7 @@ def test_the_share_of_time_that_the_loop_waits_for_data(monkeypatch, slow):
 
         return from_step
 
-    monkeypatch.setattr("convnets.planning.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("convnets.feeding.RESIDENT_BYTES", 0)
     monkeypatch.setattr("convnets.data.batches", batches)
     shares = column(fit(steps=6, log_every=2, evaluate_every=6, **PLAIN), "data_wait")
     assert len(shares) == 3
