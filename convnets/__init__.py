@@ -44,7 +44,8 @@ _HOMES = {
     "fitting": ["fit", "predict"],
     "runs": ["evaluate_run", "load_run"],
 }
-_ROOMS = ["data", "layers", "losses", "metrics", "models", "ops", "parallel", "tasks", "training"]
+_ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]
+_ROOMS += ["tasks", "training"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"

@@ -1,38 +1,28 @@
-"""The command `convnets`: the only place that reads strings from a shell."""
+"""The command `convnets`; with `parsing`, the only place that reads strings from a shell."""
 
-import argparse
 import dataclasses
 import json
 import os
 import signal
 import sys
-from typing import Annotated, get_args
+from typing import Annotated
 
 import tyro
-from tyro import conf, constructors
+from tyro import conf
 
 from .errors import UserError
-from .training import journal
-from .training.options import TrainingOptions, read_options, require_ranges
-
-Folder = Annotated[str, conf.arg(metavar="DIR")]
-OptionalFolder = Annotated[str | None, conf.arg(metavar="DIR")]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """What to train, and on what."""
-
-    model: str = "lenet5"
-    """Name of a model; `convnets models` lists them."""
-    data: str = "digits"
-    """digits, folder:PATH, npz:PATH, idx:PATH, or the name of a TensorFlow Datasets set."""
-    validation: float = 0.0
-    """Share of the training split set apart for validation."""
-    data_dir: OptionalFolder = None
-    """Where TensorFlow Datasets' sets are. None: TFDS_DATA_DIR, else TFDS's own."""
-    image_size: int | None = None
-    """Side that images are brought to. None: their own, where all have one."""
+from .parsing import (
+    OPTIONAL,
+    Folder,
+    OptionalFile,
+    OptionalFolder,
+    OptionalImage,
+    RunOptions,
+    read_checkpoint,
+    read_image_shape,
+    train_defaults,
+)
+from .training.options import TrainingOptions, require_ranges
 
 
 def train(run: RunOptions, training: TrainingOptions) -> int:
@@ -80,7 +70,7 @@ def evaluate(
 
     if batch_size < 1:
         raise UserError(f"the batch size is at least 1, not {batch_size}")
-    run = runs.load_run(workdir, _checkpoint(checkpoint))
+    run = runs.load_run(workdir, read_checkpoint(checkpoint))
     saved = run.config["dataset"]
     try:
         dataset = load_dataset(
@@ -119,7 +109,7 @@ def predict(
 
     if not images:
         raise UserError("name at least one image file")
-    run = runs.load_run(workdir, _checkpoint(checkpoint))
+    run = runs.load_run(workdir, read_checkpoint(checkpoint))
     dataset = run.config["dataset"]
     names = dataset["class_names"]
     refused = []
@@ -163,7 +153,7 @@ def models(pattern: conf.Positional[Annotated[str, conf.arg(metavar="PATTERN")]]
 
 def summary(
     name: conf.Positional[Annotated[str, conf.arg(metavar="MODEL")]],
-    image: Annotated[str | None, conf.arg(metavar="HxWxC")] = None,
+    image: OptionalImage = None,
     num_classes: int | None = None,
 ) -> int:
     """Show a model's layers, their shapes, parameters and multiply-adds, without running it.
@@ -177,8 +167,59 @@ def summary(
     from .summary import format_summary, summarize
 
     model = create_model(name, num_classes=num_classes)
-    shape = default_image_shape(name) if image is None else _image_shape(image)
+    shape = default_image_shape(name) if image is None else read_image_shape(image)
     print(format_summary(summarize(model, shape)))
+    return 0
+
+
+def benchmark(
+    model: str,
+    batch_size: int,
+    image: OptionalImage = None,
+    mode: str = "train",
+    precision: str = "float32",
+    lowering: str | None = None,
+    against: str | None = None,
+    repetitions: int = 5,
+    seconds: float = 1.0,
+    profile: bool = False,
+    memory: bool = False,
+    file: Annotated[OptionalFile, conf.arg(name="json")] = None,
+) -> int:
+    """Measure a network's speed, compile time and memory, by itself or beside a peer.
+
+    Args:
+      model: Name of a model.
+      batch_size: Images a step.
+      image: Shape of an image, as 224x224x3. None: the one that the model was made for.
+      mode: train (whole steps) or infer (logits).
+      precision: float32 or bfloat16.
+      lowering: Of convolutions on the CPU: onednn, plain or xla. None: the best there is.
+      against: torch or flax: the same network there, in turn with ours. None: no peer.
+      repetitions: How often each is timed.
+      seconds: How long a repetition lasts, at least.
+      profile: Tell the parts of a step by kind of work too.
+      memory: Run nothing; predict the memory needed and the largest batch that fits.
+      file: File for all that was found, as JSON.
+    """
+    from . import benchmark as measuring
+
+    shape = None if image is None else read_image_shape(image)
+    workload = measuring.create_workload(
+        model, batch_size, shape, mode=mode, precision=precision, lowering=lowering
+    )
+    if file is not None:
+        measuring.require_writable(file)
+    if memory:
+        found = measuring.foretell(workload)
+        print(measuring.format_memory(found))
+    else:
+        found = measuring.measure(
+            workload, against=against, repetitions=repetitions, seconds=seconds, profiled=profile
+        )
+        print(measuring.format_measurement(found))
+    if file is not None:
+        measuring.write_json(file, found)
     return 0
 
 
@@ -206,7 +247,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     try:
         with OPTIONAL:
-            return _commands(*_train_defaults(args)).cli(
+            return _commands(*train_defaults(args)).cli(
                 prog="convnets",
                 args=args,
                 description="Convolutional networks for JAX.",
@@ -238,61 +279,8 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
         """
         return train(run, training)
 
-    for command in (evaluate, predict, models, summary):
+    for command in (evaluate, predict, models, summary, benchmark):
         app.command(command)
     data.command(prepare)
     app.command(data, name="data", help="Prepare data sets.")
     return app
-
-
-OPTIONAL = constructors.ConstructorRegistry()
-
-
-@OPTIONAL.primitive_rule
-def _optional(info):
-    """An option of one type or None is shown, and its errors are told, as of that type."""
-    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
-    if len(kinds) != 1 or kinds[0] | None != info.type or kinds[0] not in (int, float, str):
-        return None
-    (kind,) = kinds
-    return constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=kind.__name__.upper(),
-        instance_from_str=lambda args: None if args == ["None"] else kind(*args),
-        is_instance=lambda value: value is None or isinstance(value, kind),
-        str_from_instance=lambda value: ["None" if value is None else str(value)],
-    )
-
-
-def _train_defaults(args) -> tuple[RunOptions, TrainingOptions]:
-    """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume", action="store_true")
-    for option in ("--workdir", "--epochs", "--steps"):
-        parser.add_argument(option, nargs="?")  # what is missing is said by the real parser
-    known, _ = parser.parse_known_args(args)
-    if args[:1] != ["train"] or not (known.resume and known.workdir):
-        return RunOptions(), TrainingOptions()
-    saved = journal.read_config(known.workdir)
-    names = {field.name for field in dataclasses.fields(RunOptions)} & saved.keys()
-    training = read_options(saved)
-    if known.epochs is not None:  # one takes the other's place
-        training = dataclasses.replace(training, steps=None)
-    if known.steps is not None:
-        training = dataclasses.replace(training, epochs=None)
-    return RunOptions(**{name: saved[name] for name in names}), training
-
-
-def _checkpoint(text: str) -> str | int:
-    if text in ("last", "best"):
-        return text
-    if text.isdecimal():
-        return int(text)
-    raise UserError(f"a checkpoint is last, best or a step, not {text!r}")
-
-
-def _image_shape(text: str) -> tuple[int, int, int]:
-    sides = text.split("x")
-    if len(sides) != 3 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise UserError(f"an image's shape is HEIGHTxWIDTHxCHANNELS, as 224x224x3, not {text!r}")
-    return tuple(map(int, sides))

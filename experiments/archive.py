@@ -2,28 +2,34 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 from pathlib import Path
 
+from convnets.benchmark import describe_hardware, describe_versions, write_json
+
 RESULTS = Path(__file__).parent / "results"
-VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "convnets")
 # Fields of a config that say where things lie, which changes nothing that is found.
 PLACES = ("data_dir", "workdir", "resume", "archive", "tensorflow")
 
 
-def write_archive(path: Path, name: str, config, results: list[dict], minutes: float) -> None:
+def write_archive(
+    path: Path,
+    name: str,
+    config,
+    results: list[dict],
+    minutes: float,
+    repetitions: int | None = None,
+) -> None:
     """Writes an experiment's results as JSON, whole or not at all.
 
     Args:
       path: the file.
       name: of the experiment, `experiments/NAME.py`.
       config: its dataclass.
-      results: one dict for each repetition.
+      results: one dict for each repetition, or for each thing of which there are `repetitions`.
       minutes: what they took together.
+      repetitions: how many there are; None for one a result.
     """
     archived = {
         "experiment": name,
@@ -32,14 +38,11 @@ def write_archive(path: Path, name: str, config, results: list[dict], minutes: f
         "date": datetime.date.today().isoformat(),
         "hardware": describe_hardware(),
         "versions": describe_versions(),
-        "repetitions": len(results),
+        "repetitions": len(results) if repetitions is None else repetitions,
         "minutes": round(minutes, 2),
         "results": results,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(archived, indent=1) + "\n")
-    temporary.replace(path)
+    write_json(path, archived)
 
 
 def read_archive(name: str) -> dict:
@@ -92,27 +95,3 @@ def shell_command(name: str, config) -> str:
             values = value if isinstance(value, tuple) else () if value is True else (value,)
             words += [f"--{field.replace('_', '-')}", *map(str, values)]
     return " ".join(words)
-
-
-def describe_hardware() -> dict:
-    """The processor, the cores that this process may use, and the devices that JAX computes on."""
-    import jax
-
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-    devices = [device.device_kind for device in jax.devices()]
-    return {"processor": _processor(), "cores": len(usable), "devices": devices}
-
-
-def describe_versions() -> dict:
-    """The versions of Python and of the packages that the numbers depend on."""
-    packages = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    return {"python": platform.python_version(), **packages}
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -69,10 +69,43 @@ def input_path(archive: dict) -> str:
     )
 
 
+def speed(archive: dict) -> str:
+    head = ("network (batch), images/s", "here", "PyTorch", "ratio", "Flax as usual", "ratio")
+    rows = [head]
+    for result in archive["results"]:
+        contestants = result["contestants"]
+        ours = [name for name in contestants if name not in ("torch", "flax")]
+        best = max(ours, key=lambda name: contestants[name]["images_per_second"])
+        row = [f"{result['model']} ({result['batch_size']}), {result['mode']}"]
+        row[0] += "" if result["precision"] == "float32" else f", {result['precision']}"
+        row.append(f"**{format_rate(contestants[best]['images_per_second'])}** ({best})")
+        for peer in ("torch", "flax"):
+            if peer in contestants:
+                row.append(format_rate(contestants[peer]["images_per_second"]))
+                row.append(format_ratio(result["ratios"][f"{best}/{peer}"]))
+            else:
+                row += ["", ""]
+        rows.append(tuple(row))
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {archive['repetitions']} turns; a "
+        "ratio is the median of the pairs' (in brackets the least and the most)."
+    )
+
+
+def format_rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+
+
+def format_ratio(found: dict) -> str:
+    each = found["ratio_repetitions"]
+    return f"{found['ratio']:.2f} ({min(each):.2f} - {max(each):.2f})"
+
+
 TABLES = {
     "digits_defaults": digits_defaults,
     "input_path": input_path,
     "mnist_lenet5": mnist_lenet5,
+    "speed": speed,
 }
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from convnets.training import journal
 
 from . import shell
 
+BENCHMARK = ["benchmark", "--model", "lenet5"]
 QUICK = ["--model", "linear", "--steps", "4", "--evaluate-every", "4"]
 
 
@@ -192,11 +195,48 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["data", "prepare", "mnits"], "did you mean 'mnist'"),
         (["evaluate", "--workdir", "/nowhere"], "/nowhere holds no run"),
         (["train", "--resume", "--workdir", "/nowhere"], "/nowhere holds no run"),
+        (["benchmark", "--model", "lenet6", "--batch-size", "2"], "did you mean 'lenet5'"),
+        ([*BENCHMARK, "--batch-size", "0"], "the batch size is at least 1, not 0"),
+        ([*BENCHMARK, "--batch-size", "2", "--lowering", "plan"], "did you mean 'plain'"),
+        ([*BENCHMARK, "--batch-size", "2", "--precision", "half"], "known: bfloat16, float32"),
+        ([*BENCHMARK, "--batch-size", "2", "--against", "tf"], "known: flax, torch"),
+        ([*BENCHMARK, "--batch-size", "2", "--json", "/proc/x"], "cannot write to /proc/x"),
+        ([*BENCHMARK, "--batch-size", "2", "--image", "9x9x1"], "came 4x4"),
+        ([*BENCHMARK, "--batch-size", "9999999999"], "--memory tells the largest batch"),
+        ([*BENCHMARK], "--batch-size"),
     ],
 )
 def test_bad_input_is_refused_in_one_message(capsys, args, message):
     error = refused(capsys, *args)
     assert any(part in error for part in message.split("|")), error
+
+
+def test_benchmark_writes_what_the_docs_say(tmp_path, capsys):
+    quick = ["--batch-size", "4", "--repetitions", "2", "--seconds", "0.02", "--against", "flax"]
+    file = tmp_path / "found.json"
+    out, _ = call(capsys, *BENCHMARK, *quick, "--mode", "infer", "--json", file)
+    found = json.loads(file.read_text())
+    assert {*("compile_seconds", "peak_bytes", "flops_per_second", "peer")} <= found.keys()
+    assert len(found["images_per_second_repetitions"]) == 2
+    least, most = sorted(found["images_per_second_repetitions"])
+    assert least <= found["images_per_second"] <= most
+    assert f"ratio: {found['ratio']:.2f}" in out
+    assert found["command"].startswith("convnets benchmark --model lenet5 --batch-size 4")
+    out, _ = call(capsys, *BENCHMARK, "--batch-size", "4", "--memory", "--json", file)
+    assert "the largest batch that fits" in out
+    assert json.loads(file.read_text())["memory"]["largest_batch"] > 1000
+
+
+def test_a_benchmark_is_interrupted(tmp_path):
+    file = tmp_path / "found.json"
+    words = [*BENCHMARK, "--batch-size", "4", "--repetitions", "1000", "--json", file]
+    process = shell.start(*words)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "convnets: stopped by SIGINT; nothing more was written\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_set_that_is_not_there_names_the_command_that_prepares_it(capsys, tmp_path):

@@ -43,6 +43,7 @@ LEVELS = {
     "visualize": 7,
     "doctor": 7,
     "benchmark": 7,
+    "parsing": 7,
     "cli": 8,
     "__main__": 9,
 }

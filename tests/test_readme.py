@@ -1,5 +1,6 @@
 """The README's code runs as it stands there."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -33,9 +34,10 @@ def test_commands_and_options_exist():
     from convnets import cli
 
     shown = set(re.findall(r"^convnets (\w+)", README.read_text(), re.MULTILINE))
-    assert shown == {"train", "evaluate", "predict", "models", "summary", "data"}
+    assert shown == {"train", "evaluate", "predict", "models", "summary", "data", "benchmark"}
     options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
+    known |= {*inspect.signature(cli.benchmark).parameters, "json"}
     assert options <= {"--" + name.replace("_", "-") for name in known}
 
 

@@ -47,9 +47,12 @@ def convolution_kernel_gradient(x, gradient, size: Pair, window: Window, lowerin
     return kernel_gradient_p.bind(x, gradient, size=size, window=window, lowering=lowering)
 
 
-convolution_p = Primitive("convolution")
-input_gradient_p = Primitive("convolution_input_gradient")
-kernel_gradient_p = Primitive("convolution_kernel_gradient")
+NAMES = {
+    "forward": "convolution",
+    "input_gradient": "convolution_input_gradient",
+    "kernel_gradient": "convolution_kernel_gradient",
+}
+convolution_p, input_gradient_p, kernel_gradient_p = map(Primitive, NAMES.values())
 
 
 # Shapes -----------------------------------------------------------------------------------------
@@ -134,7 +137,17 @@ def _lower_on_cpu(kind, shapes, context, *operands, lowering, **params):
         image, kernel, output = shapes(a.shape, b.shape, context.avals_out[0].shape)
         described = Convolution(kind, image, kernel, output, *params["window"], dtype=a.dtype.name)
         function = onednn.convolution_call(described) or function
-    return mlir.lower_fun(function, multiple_results=False)(context, *operands)
+    return mlir.lower_fun(_named(kind, function), multiple_results=False)(context, *operands)
+
+
+def _named(kind, function):
+    """The function in a scope of its own, by which a profile knows it."""
+
+    def named(*operands):
+        with jax.named_scope(NAMES[kind]):
+            return function(*operands)
+
+    return named
 
 
 def _is_local(context) -> bool:
@@ -151,7 +164,7 @@ def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_fi
         return a.update(shape=result_shape(a, b, **params), weak_type=False)
 
     def lower(context, *operands, lowering, **params):
-        function = partial(plain.XLA[kind], **params)
+        function = _named(kind, partial(plain.XLA[kind], **params))
         return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
     @cache

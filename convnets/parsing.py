@@ -1,0 +1,95 @@
+"""How the command line reads its words: the options of a run, checkpoints, shapes of images."""
+
+import argparse
+import dataclasses
+from typing import Annotated, get_args
+
+from tyro import conf, constructors
+
+from .errors import UserError
+from .training import journal
+from .training.options import TrainingOptions, read_options
+
+Folder = Annotated[str, conf.arg(metavar="DIR")]
+OptionalFolder = Annotated[str | None, conf.arg(metavar="DIR")]
+OptionalFile = Annotated[str | None, conf.arg(metavar="FILE")]
+OptionalImage = Annotated[str | None, conf.arg(metavar="HxWxC")]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What to train, and on what."""
+
+    model: str = "lenet5"
+    """Name of a model; `convnets models` lists them."""
+    data: str = "digits"
+    """digits, folder:PATH, npz:PATH, idx:PATH, or the name of a TensorFlow Datasets set."""
+    validation: float = 0.0
+    """Share of the training split set apart for validation."""
+    data_dir: OptionalFolder = None
+    """Where TensorFlow Datasets' sets are. None: TFDS_DATA_DIR, else TFDS's own."""
+    image_size: int | None = None
+    """Side that images are brought to. None: their own, where all have one."""
+
+
+OPTIONAL = constructors.ConstructorRegistry()
+
+
+@OPTIONAL.primitive_rule
+def _optional(info):
+    """An option of one type or None is shown, and its errors are told, as of that type."""
+    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
+    if len(kinds) != 1 or kinds[0] | None != info.type or kinds[0] not in (int, float, str):
+        return None
+    (kind,) = kinds
+    return constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda args: None if args == ["None"] else kind(*args),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: ["None" if value is None else str(value)],
+    )
+
+
+def train_defaults(args) -> tuple[RunOptions, TrainingOptions]:
+    """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", action="store_true")
+    for option in ("--workdir", "--epochs", "--steps"):
+        parser.add_argument(option, nargs="?")  # what is missing is said by the real parser
+    known, _ = parser.parse_known_args(args)
+    if args[:1] != ["train"] or not (known.resume and known.workdir):
+        return RunOptions(), TrainingOptions()
+    saved = journal.read_config(known.workdir)
+    names = {field.name for field in dataclasses.fields(RunOptions)} & saved.keys()
+    training = read_options(saved)
+    if known.epochs is not None:  # one takes the other's place
+        training = dataclasses.replace(training, steps=None)
+    if known.steps is not None:
+        training = dataclasses.replace(training, epochs=None)
+    return RunOptions(**{name: saved[name] for name in names}), training
+
+
+def read_checkpoint(text: str) -> str | int:
+    """`last`, `best`, or the step that the digits say. Raises UserError for anything else.
+
+    >>> read_checkpoint("best"), read_checkpoint("12")
+    ('best', 12)
+    """
+    if text in ("last", "best"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise UserError(f"a checkpoint is last, best or a step, not {text!r}")
+
+
+def read_image_shape(text: str) -> tuple[int, int, int]:
+    """`(H, W, C)` of `HxWxC`. Raises UserError for anything else.
+
+    >>> read_image_shape("32x48x3")
+    (32, 48, 3)
+    """
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise UserError(f"an image's shape is HEIGHTxWIDTHxCHANNELS, as 224x224x3, not {text!r}")
+    return tuple(map(int, sides))
