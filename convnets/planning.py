@@ -171,16 +171,12 @@ def make_plan(
         label_smoothing=options.label_smoothing,
         loss=options.loss,
     )
-    step = make_step(loss_fn, optimizer, ema=options.ema)
     examples = resident_examples(dataset.train, crop)
-    step = parallel.compile(
-        step,
-        options.parallel,
-        mesh=mesh,
-        examples=examples,
-        steps_per_call=options.steps_per_call,
-        lowering=options.lowering,
+    compiled = partial(
+        parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
     )
+    step = make_step(loss_fn, optimizer, ema=options.ema)
+    step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
     return Plan(
         options=options,
         dataset=dataset,
@@ -192,13 +188,7 @@ def make_plan(
         learning_rate=learning_rate,
         observe=observe,
         step=step,
-        eval_step=parallel.compile(
-            make_eval_step(loss_fn),
-            options.parallel,
-            mesh=mesh,
-            donate=False,
-            lowering=options.lowering,
-        ),
+        eval_step=compiled(make_eval_step(loss_fn), donate=False),
         batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
         create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
     )

@@ -7,8 +7,7 @@ import statistics
 from collections.abc import Iterator
 
 from ..errors import UserError, unknown
-from ..ops import current_lowering
-from ..ops import lowering
+from ..ops import current_lowering, lowering
 from . import flax_peer, torch_peer
 from .arithmetic import count_flops, measure_peak
 from .environment import describe_hardware, describe_versions

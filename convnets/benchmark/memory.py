@@ -11,7 +11,7 @@ import jax
 from ..errors import UserError
 from .workloads import Program, Workload, compile_program
 
-SMALL = (16, 32)  # batches compiled to predict the others; below, programs are other ones
+SMALL = (32, 64)  # batches compiled to predict the others; below, programs are other ones
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 

@@ -99,14 +99,15 @@ def test_a_program_from_the_cache_computes_the_same_bits(monkeypatch, tmp_path):
     said, (first, _) = train("first")
     assert said.startswith("compiled in")
     assert same(first, expected)
-    entries = list((tmp_path / "cache").rglob("jit_step-*-cache"))
-    assert len(entries) == 1
+    entries = list((tmp_path / "cache").rglob("*-cache"))
+    assert entries
 
     said, (second, _) = train("second")
     assert said.startswith("from the cache in")
     assert same(second, expected)
 
-    entries[0].write_bytes(entries[0].read_bytes()[:-1000])  # as a kill or a full disk leaves it
+    for entry in entries:  # as a kill or a full disk leaves them
+        entry.write_bytes(entry.read_bytes()[:-1000])
     said, (third, _) = train("third")
     assert said.startswith("compiled in")
     assert same(third, expected)
