@@ -203,7 +203,9 @@ def benchmark(
       file: File for all that was found, as JSON.
     """
     from . import benchmark as measuring
+    from . import parallel
 
+    parallel.keep_memory()
     shape = None if image is None else read_image_shape(image)
     workload = measuring.create_workload(
         model, batch_size, shape, mode=mode, precision=precision, lowering=lowering

@@ -6,9 +6,9 @@ Minutes:    see results/speed.json
 Reference:  PyTorch and Flax on the same machine, in the same minutes
 Ours:       see the table of README.md, made from results/speed.json
 
-For each network, mode and precision all contestants are built in one process and take turns: ours
-with each lowering of the convolutions, PyTorch in the fastest of its forms, and the same network
-written with Flax's own layers and `jax.jit`. One line of it is also `convnets benchmark --model
+For each network, mode and precision all contestants take turns: ours with each lowering of the
+convolutions, in one process that keeps freed memory as `fit` does; PyTorch in the fastest of its
+forms, and the same network written with Flax's own layers and `jax.jit`, in processes of their own. One line of it is also `convnets benchmark --model
 resnet50 --batch-size 16 --against torch`.
 """
 
@@ -20,7 +20,9 @@ from pathlib import Path
 import tyro
 from archive import RESULTS, write_archive
 
+from convnets import parallel
 from convnets.benchmark import PEERS, create_workload
+from convnets.benchmark.apart import start_apart
 from convnets.benchmark.arithmetic import measure_peak
 from convnets.benchmark.measurement import describe_rates, describe_ratio, describe_workload
 from convnets.benchmark.running import start
@@ -58,6 +60,7 @@ def main(config: Config) -> None:
     given = config
     if config.quick:
         config = dataclasses.replace(config, repetitions=2, seconds=0.02)
+    parallel.keep_memory()
     begin, results = time.monotonic(), []
     for workload in QUICK if config.quick else WORKLOADS:
         results.append(compare(workload, config))
@@ -77,7 +80,7 @@ def compare(workload: Workload, config: Config) -> dict:
             described[lowering] = describe_workload(chosen)
     for name, peer in PEERS.items():
         with leaving_out(name):
-            contestants.append(peer.start(workload))
+            contestants.append(start_apart(peer, workload))
             described[name] = {"version": peer.version(), "form": contestants[-1].form}
     peak = measure_peak(workload.precision)
     rates = take_turns(contestants, config.repetitions, config.seconds)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ..errors import UserError, unknown
 from ..ops import current_lowering, lowering
 from . import flax_peer, torch_peer
+from .apart import start_apart
 from .arithmetic import count_flops, measure_peak
 from .environment import describe_hardware, describe_versions
 from .memory import predict_memory, process_peak_bytes, reset_process_peak
@@ -65,7 +66,7 @@ def measure(
         process_peak = process_peak_bytes()
         contestants = [ours]
         if against is not None:
-            contestants.append(PEERS[against].start(workload))
+            contestants.append(start_apart(PEERS[against], workload))
         peak = measure_peak(workload.precision)
         rates = take_turns(contestants, repetitions, seconds)
         peak = max(peak, measure_peak(workload.precision))
