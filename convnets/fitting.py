@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import parallel
+from . import ops, parallel
 from .errors import UserError
 from .ops import image
 from .ops.image import Normalization
@@ -292,5 +292,6 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.nd
 
 @partial(jax.jit, static_argnums=0)
 def _probabilities(model, variables, normalization, images):
-    logits = model.apply(variables, image.prepare(images, normalization), train=False)
+    apply = ops.fuse_convolutions(partial(model.apply, train=False))
+    logits = apply(variables, image.prepare(images, normalization))
     return jax.nn.softmax(logits.astype(jnp.float32))

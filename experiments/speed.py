@@ -8,8 +8,8 @@ Ours:       see the table of README.md, made from results/speed.json
 
 For each network, mode and precision all contestants take turns: ours with each lowering of the
 convolutions, in one process that keeps freed memory as `fit` does; PyTorch in the fastest of its
-forms, and the same network written with Flax's own layers and `jax.jit`, in processes of their own. One line of it is also `convnets benchmark --model
-resnet50 --batch-size 16 --against torch`.
+forms, and the same network written with Flax's own layers and `jax.jit`, in processes of their own.
+One line of it is also `convnets benchmark --model resnet50 --batch-size 16 --against torch`.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from .. import parallel
 from ..errors import UserError, unknown
 from ..models import Classifier, create_model, default_image_shape
-from ..ops import LOWERINGS, lowering
+from ..ops import LOWERINGS, fuse_convolutions, lowering
 from ..parallel.compilation import compiler_options
 from ..runs import with_precision
 from ..tasks import classification_loss
@@ -176,7 +176,7 @@ def _training(model):
 
 def _inference(model):
     function = jax.jit(
-        lambda variables, images: model.apply(variables, images, train=False),
+        fuse_convolutions(partial(model.apply, train=False)),
         compiler_options=compiler_options(jax.default_backend()),
     )
     return function, lambda variables, images, labels: (variables, images)

@@ -1,6 +1,7 @@
 """Pure functions of arrays: what layers, losses and models are made of."""
 
 from .convolution import convolve, output_size
+from .fusion import fuse_convolutions
 from .image import (
     AUGMENTATIONS,
     Normalization,
@@ -36,6 +37,7 @@ __all__ = [
     "convolve",
     "current_lowering",
     "flip_horizontal",
+    "fuse_convolutions",
     "global_average_pool",
     "global_max_pool",
     "local_response_normalization",

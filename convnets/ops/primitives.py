@@ -62,7 +62,7 @@ def _reach(kernel_size: int, dilation: int) -> int:
     return (kernel_size - 1) * dilation + 1
 
 
-def _output_shape(x, kernel, *, window, **_):
+def output_shape(x, kernel, *, window, **_):
     rows, columns = (
         (n + sum(pads) - _reach(k, d)) // s + 1
         for n, k, s, pads, d in zip(
@@ -133,7 +133,7 @@ def _lower_on_cpu(kind, shapes, context, *operands, lowering, **params):
     a, b = context.avals_in
     function = plain.XLA[kind] if lowering == "xla" else plain.PLAIN[kind]
     function = partial(function, **params)
-    if lowering == "onednn" and _is_local(context):
+    if lowering == "onednn" and is_local(context):
         image, kernel, output = shapes(a.shape, b.shape, context.avals_out[0].shape)
         described = Convolution(kind, image, kernel, output, *params["window"], dtype=a.dtype.name)
         function = onednn.convolution_call(described) or function
@@ -150,7 +150,7 @@ def _named(kind, function):
     return named
 
 
-def _is_local(context) -> bool:
+def is_local(context) -> bool:
     """Whether shapes are those of one device: the compiler does not part a call of oneDNN."""
     axes = context.module_context.axis_context
     mesh = getattr(axes, "mesh", None)
@@ -182,7 +182,7 @@ def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_fi
 _define(
     convolution_p,
     "forward",
-    _output_shape,
+    output_shape,
     _convolution_by_input,
     _convolution_by_kernel,
     shapes=lambda image, kernel, output: (image, kernel, output),

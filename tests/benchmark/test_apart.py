@@ -15,8 +15,8 @@ def test_a_peer_runs_in_a_process_of_its_own():
 
 
 def test_what_it_raises_is_raised_here():
-    with pytest.raises(UserError, match="lenet1"):
-        start_apart(flax_peer, create_workload("lenet1", 4))
+    with pytest.raises(UserError, match="nothing"):
+        start_apart(flax_peer, create_workload("lenet5", 4)._replace(model="nothing"))
 
 
 def test_its_end_is_told():
