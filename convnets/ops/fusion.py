@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
 from jax.interpreters import batching, mlir
 
@@ -99,8 +100,10 @@ def _apply(equation, operands):
             longer = _extend(name, *reversed(operands))
         if longer is not None:
             return [longer]
-    bound = equation.primitive.get_bind_params(params)
-    outputs = equation.primitive.bind(*map(_finish, operands), **bound)
+    bound, source = equation.primitive.get_bind_params(params), equation.source_info
+    scope = source_info_util.current_name_stack() + source.name_stack
+    with source_info_util.user_context(source.traceback, name_stack=scope):
+        outputs = equation.primitive.bind(*map(_finish, operands), **bound)
     return outputs if equation.primitive.multiple_results else [outputs]
 
 
