@@ -33,11 +33,7 @@ class Prediction(NamedTuple):
 
 
 def predict_memory(workload: Workload) -> Prediction:
-    """Compiles the workload with two small batches, and draws the line through their needs.
-
-    What a library called by the program takes for itself is not in it: oneDNN's scratchpads and
-    reordered weights.
-    """
+    """Compiles the workload with two small batches, and draws the line through their needs."""
     few, more = SMALL
     bytes_of = [program_bytes(compile_program(workload._replace(batch_size=n))) for n in SMALL]
     slope = (bytes_of[1] - bytes_of[0]) / (more - few)

@@ -67,7 +67,7 @@ def _jvp_of_weigh(primals, tangents):
 
 
 def _add(y, parts, tangents):
-    total = ad.Zero.from_primal_value(y)
+    total = ad.Zero(jax.typeof(y).to_tangent_aval())
     for part, tangent in zip(parts, tangents):
         if type(tangent) is not ad.Zero:
             total = ad.add_tangents(total, part(tangent))

@@ -16,7 +16,7 @@ from jax.extend.core import Literal, Primitive
 from jax.interpreters import batching, mlir
 
 from . import onednn, plain
-from .lowerings import requested_lowering
+from .lowerings import current_lowering
 from .onednn.calls import Convolution
 from .primitives import Window, convolution, convolution_p, is_local, output_shape
 
@@ -39,7 +39,7 @@ def fuse_convolutions(function):
 
     @wraps(function)
     def fused(*arguments):
-        if requested_lowering() != "onednn":
+        if current_lowering() != "onednn":
             return function(*arguments)
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         outputs = _evaluate(program.jaxpr, program.consts, jax.tree.leaves(arguments))
@@ -89,8 +89,10 @@ def _is_variable(value) -> bool:
 
 def _apply(equation, operands):
     name, params = equation.primitive.name, equation.params
-    if equation.primitive is convolution_p and operands[1].dtype == jnp.float32:
-        return [Chain(*map(_finish, operands), params["window"])]
+    if equation.primitive is convolution_p and params["lowering"] == "onednn":
+        x, kernel = map(_finish, operands)
+        if kernel.dtype == jnp.float32:
+            return [Chain(x, kernel, params["window"])]
     if name in INLINED:
         inner = params[INLINED[name]]
         return _evaluate(inner.jaxpr, inner.consts, operands)
@@ -197,9 +199,12 @@ def _batch(operands, axes, **params):
     return jax.vmap(partial(_compute, **params), in_axes=axes)(*operands), 0
 
 
-fused_convolution_p.def_impl(
-    lambda *operands, **params: jax.jit(partial(fused_convolution_p.bind, **params))(*operands)
-)
+@fused_convolution_p.def_impl
+def _run(*operands, **params):
+    with jax.disable_jit(False):
+        return jax.jit(partial(fused_convolution_p.bind, **params))(*operands)
+
+
 fused_convolution_p.def_abstract_eval(_result)
 batching.primitive_batchers[fused_convolution_p] = _batch
 mlir.register_lowering(fused_convolution_p, mlir.lower_fun(_compute, multiple_results=False))

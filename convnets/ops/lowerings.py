@@ -24,6 +24,8 @@ def lowering(name: str | None):
         operations for each shape; `xla`, one convolution of XLA's each; None for
         `CONVNETS_LOWERING` of the environment, else `onednn`.
 
+    A program for `jax.export` has to be traced under `plain`: oneDNN's calls belong to one process.
+
     On other platforms every name means XLA's own convolution. What is compiled already stays as
     it is: a function that `jax.jit` has traced is not traced anew in another context.
 

@@ -9,7 +9,7 @@ from jax import lax
 from . import collective
 from .channels import scale_channels
 
-FAR = 16.0  # squared mean over variance: two bits and a half of a square's are lost at most
+FAR = 16.0  # squared mean over variance: beyond it sums of squares lose more than five bits
 
 
 class Moments(NamedTuple):
@@ -22,8 +22,9 @@ class Moments(NamedTuple):
 def batch_moments(x: jax.Array) -> Moments:
     """Mean and variance of each channel over the whole global batch, `[C]`.
 
-    In float32, or float64 for float64 inputs; exact for inputs far from zero too. Every device
-    holds as many examples, so the mean of the devices' means is the mean.
+    In float32, or float64 for float64 inputs; by deviations from the mean where some channel is far
+    from zero, so that its variance is exact there too. Every device holds as many examples, so the
+    mean of the devices' means is the mean.
     """
     mean, variance = _local_moments(_widen(x))
     if collective.axis_size() is None:
@@ -75,7 +76,8 @@ def normalize(x, moments: Moments, scale, bias, epsilon: float):
     Computed in float32, or float64 for float64 inputs. Moments are `[C]`, or `[B, C]` for one set
     an example; `scale` and `bias` are `[C]`.
     """
-    mean, variance = moments
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    mean, variance, scale, bias = (values.astype(wide) for values in (*moments, scale, bias))
     factor = lax.rsqrt(variance + epsilon)
     if mean.ndim == 1:
         y = _affine(_widen(x), mean, scale * factor, bias, _is_far(mean, variance + epsilon))
@@ -127,7 +129,7 @@ def _(primals, tangents):
 
 def _is_far(mean, variance):
     """Whether some channel is so far from zero that sums of squares would lose its variance."""
-    return jnp.any(jnp.square(mean) > FAR * variance)
+    return jnp.any(~(jnp.square(mean) <= FAR * variance))  # so if squares overflow, too
 
 
 def _widen(x):

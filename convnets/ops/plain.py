@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import PartitionSpec
 
 
 def convolve(x, kernel, *, window):
@@ -33,8 +34,14 @@ def input_gradient(gradient, kernel, *, size, window):
 def kernel_gradient(x, gradient, *, size, window):
     """The transpose of `convolve` of an image, as JAX derives it."""
     shape = *size, x.shape[3] // window.groups, gradient.shape[3]
-    kernel = jax.typeof(gradient).update(shape=shape)
+    kernel = unsharded(jax.typeof(gradient)).update(shape=shape)
     return jax.linear_transpose(lambda k: convolve(x, k, window=window), kernel)(gradient)[0]
+
+
+def unsharded(aval):
+    """The type of an array that is whole on every device of an explicit mesh."""
+    whole = PartitionSpec(*[None] * aval.ndim)
+    return aval.update(sharding=aval.sharding.update(spec=whole))
 
 
 def kernel_gradient_by_products(x, gradient, *, size, window):

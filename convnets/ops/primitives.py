@@ -161,7 +161,8 @@ def is_local(context) -> bool:
 
 def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_first):
     def result(a, b, **params):
-        return a.update(shape=result_shape(a, b, **params), weak_type=False)
+        shape = result_shape(a, b, **params)
+        return (a if image_first else plain.unsharded(a)).update(shape=shape, weak_type=False)
 
     def lower(context, *operands, lowering, **params):
         function = _named(kind, partial(plain.XLA[kind], **params))
@@ -171,7 +172,11 @@ def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_fi
     def compiled(**params):
         return jax.jit(partial(primitive.bind, **params))
 
-    primitive.def_impl(lambda *operands, **params: compiled(**params)(*operands))
+    def run(*operands, **params):
+        with jax.disable_jit(False):  # else the jitted call would come here again
+            return compiled(**params)(*operands)
+
+    primitive.def_impl(run)
     primitive.def_abstract_eval(result)
     ad.defbilinear(primitive, by_first, by_second)
     batching.primitive_batchers[primitive] = partial(_batch, primitive, kind, image_first)

@@ -94,6 +94,41 @@ def test_elsewhere_it_is_the_function():
     assert "fused_convolution" not in names
 
 
+@pytest.mark.parametrize("broken", ["image", "kernel"])
+def test_what_is_not_a_number_stays_so(broken):
+    x, kernel = X, KERNEL
+    if broken == "image":
+        x = x.at[0, 2, 2, 0].set(jnp.nan)
+    else:
+        kernel = kernel.at[1, 1, 0, 3].set(jnp.nan)
+
+    def layer(x):
+        return jax.nn.relu(convolve(x, kernel) + CHANNEL)
+
+    expected = np.isnan(layer(x))
+    assert expected.any()
+    np.testing.assert_array_equal(np.isnan(ops.fuse_convolutions(layer)(x)), expected)
+
+
+def test_a_lowering_forced_inside_stays_and_a_kernel_may_be_a_convolution():
+    def forced(x):
+        with ops.lowering("xla"):
+            return jax.nn.relu(convolve(x, KERNEL))
+
+    assert "fused_convolution" not in operations(ops.fuse_convolutions(forced), X)
+
+    def twice(x):
+        kernel = ops.convolve(jnp.ones((3, 5, 10, 8)), KERNEL)
+        return jax.nn.relu(ops.convolve(x, kernel, padding=1))
+
+    np.testing.assert_allclose(ops.fuse_convolutions(twice)(X), twice(X), rtol=1e-4, atol=1e-2)
+
+
+def test_without_the_library_it_is_the_function(monkeypatch):
+    monkeypatch.setattr(onednn.library, "_find", lambda: None)
+    assert "fused_convolution" not in operations(ops.fuse_convolutions(CHAINS["all"]), X)
+
+
 def test_under_vmap_and_with_half_precision():
     fused = ops.fuse_convolutions(CHAINS["all"])
     stacked = jnp.stack([X, -X])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from convnets.ops import normalization
 from convnets.ops.normalization import Moments
@@ -122,3 +123,57 @@ def test_groups_that_do_not_divide_the_batch_are_refused_with_the_numbers(group_
         jax.vmap(lambda x: normalization.group_moments(x, group_size), axis_name="data")(
             jnp.zeros((8, 3, 2))
         )
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_moments_and_gradients_far_from_zero_are_those_of_float64(offset):
+    x = RNG.normal(offset, 1, (64, 8, 8, 3)).astype(np.float32)
+    weights = RNG.normal(size=x.shape).astype(np.float32)
+    scale, bias = RNG.normal(1, 0.1, (2, 3)).astype(np.float32)
+
+    def loss(x, scale, bias):
+        moments = normalization.batch_moments(x)
+        y = normalization.normalize(x, moments, scale, bias, 1e-5)
+        return (weights.astype(y.dtype) * jnp.sin(y)).sum(), moments
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+    found, moments = gradient(x, scale, bias)
+    with jax.enable_x64(True):
+        wide = (jnp.asarray(a, jnp.float64) for a in (x, scale, bias))
+        expected, exact = gradient(*wide)
+    np.testing.assert_allclose(moments.mean, exact.mean, rtol=1e-6)
+    np.testing.assert_allclose(moments.variance, exact.variance, rtol=1e-5)
+    for actual, exactly in zip(found, expected):
+        largest = np.abs(np.asarray(exactly)).max()
+        tolerance = 1e-5 + 6e-7 * offset  # a mean of 1000 is itself rounded to 6e-5
+        np.testing.assert_allclose(actual, exactly, rtol=0, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0])
+def test_derivatives_of_second_order(offset):
+    with jax.enable_x64(True):
+        x = jnp.asarray(RNG.normal(offset, 1, (5, 2, 2, 3)))
+        scale, bias = jnp.asarray(RNG.normal(1, 0.3, (2, 3)))
+
+        def normalize(x, scale, bias):
+            moments = normalization.batch_moments(x)
+            return jnp.sin(normalization.normalize(x, moments, scale, bias, 1e-3))
+
+        check_grads(normalize, (x, scale, bias), order=2, atol=1e-4, rtol=1e-4)
+
+
+def test_float64_with_statistics_in_float32():
+    with jax.enable_x64(True):
+        x = jnp.asarray(RNG.normal(size=(4, 2, 2, 3)))
+        moments = Moments(jnp.zeros(3, jnp.float32), jnp.ones(3, jnp.float32))
+
+        def loss(scale):
+            return normalization.normalize(x, moments, scale, jnp.zeros(3), 0.0).sum()
+
+        gradient = jax.jit(jax.grad(loss))(jnp.ones(3, jnp.float32))
+        np.testing.assert_allclose(gradient, x.sum((0, 1, 2)), rtol=1e-6)
+
+
+def test_squares_that_overflow():
+    x = jnp.full((4, 2, 2, 1), 3e19, jnp.float32)
+    assert normalization.batch_moments(x).variance.tolist() == [0]

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ GRID = [
     (1, (9, 9), 8, 24, (1, 1), dict()),
     (2, (9, 8), 16, 32, (1, 1), dict(stride=2)),
     (2, (9, 8), 6, 10, (1, 1), dict(stride=(2, 3))),
+    (2, (9, 8), 40, 32, (1, 1), dict(stride=(2, 3))),
+    (2, (4, 5), 32, 64, (1, 1), dict(padding=(1, 0))),
     (2, (11, 10), 4, 6, (2, 2), dict(stride=3)),  # a stride beyond the kernel
     (4, (1, 1), 20, 12, (1, 1), dict()),  # one pixel
     (2, (3, 3), 7, 9, (3, 3), dict()),
@@ -200,3 +203,30 @@ def test_over_eight_devices(lowering, way):
         expected = gradient(x.reshape(16, *x.shape[-3:]), kernel)
     assert_close(scale * of_x.reshape(16, *x.shape[-3:]), expected[0], 1e-5)
     assert_close(of_kernel, expected[1], 1e-5)
+
+
+def test_an_export_for_any_batch_is_left_to_jax():
+    x, kernel = draw(CASE)
+    (rows,) = jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
+    exported = jax.export.export(jax.jit(lambda x: ops.convolve(x, kernel, **CASE[5])))(shape)
+    assert_close(exported.call(x), ops.convolve(x, kernel, **CASE[5]), 1e-5)
+
+
+def test_without_jit():
+    x, kernel = draw(CASE)
+    expected = gradient(x, kernel)
+    with jax.disable_jit():
+        for found, exactly in zip(gradient(x, kernel), expected):
+            assert_close(found, exactly, 1e-5)
+
+
+def test_over_a_mesh_with_explicit_axes():
+    x, kernel = draw((16, *CASE[1:]))
+    mesh = jax.make_mesh((8,), ("data",))
+    expected = gradient(x, kernel)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(x, NamedSharding(mesh, P("data")))
+        whole = jax.device_put(kernel, NamedSharding(mesh, P()))
+        for found, exactly in zip(jax.jit(gradient)(split, whole), expected):
+            assert_close(found, exactly, 1e-5)

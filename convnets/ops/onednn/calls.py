@@ -49,11 +49,12 @@ def convolution_call(convolution: Convolution):
     gradient. None where there is no library, or no kernel of its for these shapes.
     """
     shapes = (*convolution.image, *convolution.kernel, *convolution.output)
-    if convolution.dtype not in TYPES or 0 in shapes or library() is None:
+    known = all(isinstance(size, int) and size > 0 for size in shapes)  # not symbols of an export
+    if convolution.dtype not in TYPES or not known or library() is None:
         return None
     try:
         key, workspace = _prepare(convolution)
-    except Unsupported:
+    except (Unsupported, handler.Full):
         return None
     results = {"forward": "output", "input_gradient": "image", "kernel_gradient": "kernel"}
     shape = getattr(convolution, results[convolution.kind])

@@ -51,6 +51,10 @@ def _interface() -> tuple[int, int] | None:
     return tuple(int(match[1]) for match in found) if all(found) else None
 
 
+class Full(Exception):
+    """The table has no room for another convolution."""
+
+
 class Table:
     """Rows by their keys: an open hash table in memory, which the handler reads."""
 
@@ -66,8 +70,10 @@ class Table:
     def add(self, key: int, row: np.ndarray) -> None:
         """Makes a row known. It is never moved or taken away again."""
         with self.lock:
+            if key in self.rows:  # another thread was first; the handler may be reading its row
+                return
             if 2 * len(self.rows) >= CELLS:
-                raise RuntimeError(f"more than {CELLS // 2} different convolutions in one process")
+                raise Full
             self.rows[key] = row
             place = key % CELLS
             while self.cells[place, 1]:

@@ -1,17 +1,21 @@
 """The shared library of oneDNN: found when first needed, and opened once.
 
 It is looked for in the environment's own `lib` folder, where the wheel `onednn-cpu-gomp` puts it,
-and where the system's loader looks. Without it, without numba, on another kind of machine or with
-versions that were never tried there is none, and convolutions are lowered in another way.
+and where the system's loader looks. Without it, without numba, on another kind of machine, with
+another major version or an interface of XLA's that was never read there is none, and convolutions
+are lowered in another way.
 """
 
 import ctypes
 import importlib.util
 import platform
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+import jax
 
 from . import handler
 
@@ -47,9 +51,17 @@ def version() -> str | None:
     return None if library() is None else library().version
 
 
-@cache
 def library() -> Library | None:
     """The library, ready to be called; None where there is none that was tried."""
+    with _OPENING:
+        return _find()
+
+
+_OPENING = threading.Lock()  # XLA takes one handler of a name
+
+
+@cache
+def _find():
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return None
     if importlib.util.find_spec("numba") is None or not handler.is_known_interface():
@@ -57,7 +69,7 @@ def library() -> Library | None:
     for path in (Path(sys.prefix) / "lib" / NAME, NAME):
         try:
             return _open(ctypes.CDLL(str(path)))
-        except (OSError, AttributeError, Unsupported):
+        except (OSError, AttributeError, ImportError, jax.errors.JaxRuntimeError, Unsupported):
             continue
     return None
 

@@ -145,17 +145,23 @@ def test_a_program_of_another_process_ends_in_an_error():
         unknown(jnp.ones(2)).block_until_ready()
 
 
-@pytest.mark.parametrize("missing", ["interface", "numba", "machine", "library"])
+@pytest.mark.parametrize(
+    "missing", ["interface", "numba", "numba that works", "machine", "library"]
+)
 def test_without_what_it_needs_there_is_none(missing, monkeypatch):
-    uncached = library.library.__wrapped__
-    monkeypatch.setattr(library, "library", uncached)
-    monkeypatch.setattr(calls, "library", uncached)
+    monkeypatch.setattr(library, "_find", library._find.__wrapped__)
     if missing == "interface":
         monkeypatch.setattr(handler, "_interface", lambda: (0, 99))
     elif missing == "numba":
         monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
     elif missing == "machine":
         monkeypatch.setattr(library.platform, "machine", lambda: "riscv64")
+    elif missing == "numba that works":
+
+        def refuse(*_):
+            raise ImportError("Numba needs NumPy 2.2 or less")
+
+        monkeypatch.setattr(handler, "register", refuse)
     else:
         monkeypatch.setattr(library, "NAME", "libnothing.so")
     assert not onednn.available()
@@ -262,6 +268,35 @@ def test_a_thousand_steps_neither_hang_nor_leak():
     subprocess.run([sys.executable, "-c", LONG], check=True, timeout=300)
 
 
-def test_the_message_outlives_the_call():
-    message = library.library().table.message
-    assert ctypes.string_at(ctypes.addressof(message)).startswith(b"oneDNN")
+def test_threads_that_prepare_the_same_share_one_row():
+    same = Convolution(
+        "forward", (3, 7, 7, 5), (3, 3, 5, 5), (3, 5, 5, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), 1,
+        "float32",
+    )  # fmt: skip
+    keys = {int(calls._prepare.__wrapped__(same)[0]) for _ in range(3)}
+    table = library.library().table
+    assert len(keys) == 1
+    found = [row for key, row in table.cells.tolist() if key in keys]
+    assert found == [table.rows[key].ctypes.data for key in keys]
+
+
+def test_threads_that_are_first_at_once_open_one_library():
+    code = """
+import threading
+from convnets.ops import onednn
+found = []
+threads = [threading.Thread(target=lambda: found.append(onednn.available())) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert found == [True] * 4
+import jax.numpy as jnp
+from convnets import ops
+ops.convolve(jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_full_table_leaves_the_rest_to_jax(monkeypatch):
+    monkeypatch.setattr(handler, "CELLS", 0)
+    kernel = jnp.ones((3, 3, 11, 13))
+    y = jax.jit(lambda x: ops.convolve(x, kernel))(jnp.ones((1, 3, 3, 11)))
+    assert float(y[0, 0, 0, 0]) == 99
