@@ -122,20 +122,6 @@ def test_digits_defaults_claim():
         assert repetition["seconds"] < 30
 
 
-def test_input_path_claim():
-    archive = json.loads((FOLDER / "results" / "input_path.json").read_text())
-    assert archive["command"] == "python experiments/input_path.py"
-    for photos in ("as they are", "twice the size"):
-        lines = [x["images_per_second"] for x in archive["results"] if x["photos"] == photos]
-        assert len(lines) == archive["settings"]["repetitions"] >= 5
-        for workers in (0, 1, 2):
-            ours, peer = f"convnets, {workers} workers", f"torch, {workers} workers"
-            assert statistics.median(rates[ours] / rates[peer] for rates in lines) >= 1.2
-        peer = "tensorflow"
-        ratio = statistics.median(rates["convnets, 0 workers"] / rates[peer] for rates in lines)
-        assert ratio >= 1
-
-
 def test_readme_tables_are_up_to_date(tmp_path):
     asked_for = re.findall(r"<!-- table: (\w+)", (ROOT / "README.md").read_text())
     assert sorted(asked_for) == ARCHIVED

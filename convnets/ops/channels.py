@@ -31,14 +31,14 @@ weigh_channels_p = Primitive("weigh_channels")
 
 
 def _scale(factor, x, mean, far):
-    return _like(x, factor) * (x - _like(x, _shift(mean, far)))
+    return like(x, factor) * (x - like(x, _shift(mean, far)))
 
 
 def _weigh(weights, x, mean, far):
     axes = tuple(range(x.ndim - 1))
     return lax.cond(
         far,
-        lambda: jnp.sum(weights * (x - _like(x, mean)), axes),
+        lambda: jnp.sum(weights * (x - like(x, mean)), axes),
         lambda: jnp.sum(weights * x, axes),
     )
 
@@ -48,8 +48,8 @@ def _jvp_of_scale(primals, tangents):
     y = scale_channels(*primals)
     parts = (
         lambda dfactor: scale_channels(dfactor, x, mean, far),
-        lambda dx: dx * _like(x, factor),
-        lambda dmean: jnp.broadcast_to(_like(x, -factor * _shift(dmean, far)), x.shape),
+        lambda dx: dx * like(x, factor),
+        lambda dmean: jnp.broadcast_to(like(x, -factor * _shift(dmean, far)), x.shape),
     )
     return y, _add(y, parts, tangents)
 
@@ -86,8 +86,9 @@ def _shift(mean, far):
     return jnp.where(far, mean, 0)
 
 
-def _like(x, values):
-    return values.reshape((1,) * (x.ndim - 1) + values.shape)
+def like(x, values):
+    """Values of each channel with leading axes of one, to stand beside x."""
+    return values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
 
 
 def _batch(function, args, axes):

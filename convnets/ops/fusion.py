@@ -18,7 +18,7 @@ from jax.interpreters import batching, mlir
 from . import onednn, plain
 from .lowerings import current_lowering
 from .onednn.calls import Convolution
-from .primitives import Window, convolution, convolution_p, is_local, output_shape
+from .primitives import Window, convolution, convolution_p, in_scope, is_local, output_shape
 
 
 def fuse_convolutions(function):
@@ -184,15 +184,8 @@ def _lower_on_cpu(context, *operands, window, **follows):
         shapes = x.shape, kernel.shape, context.avals_out[0].shape
         described = Convolution("forward", *shapes, *window, x.dtype.name, **follows)
         function = onednn.convolution_call(described) or function
-    return mlir.lower_fun(_named(function), multiple_results=False)(context, *operands)
-
-
-def _named(function):
-    def named(*operands):
-        with jax.named_scope("convolution"):
-            return function(*operands)
-
-    return named
+    named = in_scope("forward", function)
+    return mlir.lower_fun(named, multiple_results=False)(context, *operands)
 
 
 def _batch(operands, axes, **params):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from . import collective
-from .channels import scale_channels
+from .channels import like, scale_channels
 
 FAR = 16.0  # squared mean over variance: beyond it sums of squares lose more than five bits
 
@@ -83,8 +83,8 @@ def normalize(x, moments: Moments, scale, bias, epsilon: float):
         y = _affine(_widen(x), mean, scale * factor, bias, _is_far(mean, variance + epsilon))
     else:
         shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-        factor = (factor * _like(factor, scale)).reshape(shape)
-        y = (_widen(x) - mean.reshape(shape)) * factor + _like(x, bias)
+        factor = (factor * like(factor, scale)).reshape(shape)
+        y = (_widen(x) - mean.reshape(shape)) * factor + like(x, bias)
     return y.astype(x.dtype)
 
 
@@ -115,7 +115,7 @@ def _(primals, tangents):
 def _affine(x, mean, factor, bias, far):
     """`factor * (x - mean) + bias`, whose gradient reads `x` and the cotangent alone: the sums over
     a batch are of their product and of the cotangent, and nothing of a batch's size is kept."""
-    return _center(x, mean) * _like(x, factor) + _like(x, bias)
+    return _center(x, mean) * like(x, factor) + like(x, bias)
 
 
 @_affine.defjvp
@@ -123,7 +123,7 @@ def _(primals, tangents):
     x, mean, factor, _, far = primals
     dx, dmean, dfactor, dbias, _ = tangents
     shift = dbias - factor * dmean - jnp.where(far, 0.0, mean) * dfactor
-    dy = dx * _like(x, factor) + scale_channels(dfactor, x, mean, far) + _like(x, shift)
+    dy = dx * like(x, factor) + scale_channels(dfactor, x, mean, far) + like(x, shift)
     return _affine(*primals), dy
 
 
@@ -138,9 +138,4 @@ def _widen(x):
 
 
 def _center(x, mean):
-    return x - _like(x, mean)
-
-
-def _like(x, values):
-    """Values of each channel with leading axes of one, to stand beside x."""
-    return values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
+    return x - like(x, mean)

@@ -137,10 +137,10 @@ def _lower_on_cpu(kind, shapes, context, *operands, lowering, **params):
         image, kernel, output = shapes(a.shape, b.shape, context.avals_out[0].shape)
         described = Convolution(kind, image, kernel, output, *params["window"], dtype=a.dtype.name)
         function = onednn.convolution_call(described) or function
-    return mlir.lower_fun(_named(kind, function), multiple_results=False)(context, *operands)
+    return mlir.lower_fun(in_scope(kind, function), multiple_results=False)(context, *operands)
 
 
-def _named(kind, function):
+def in_scope(kind, function):
     """The function in a scope of its own, by which a profile knows it."""
 
     def named(*operands):
@@ -165,7 +165,7 @@ def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_fi
         return (a if image_first else plain.unsharded(a)).update(shape=shape, weak_type=False)
 
     def lower(context, *operands, lowering, **params):
-        function = _named(kind, partial(plain.XLA[kind], **params))
+        function = in_scope(kind, partial(plain.XLA[kind], **params))
         return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
     @cache
