@@ -26,6 +26,12 @@ PRIMITIVES = {
     "convForward": "convolution",
     "convBiasActivationForward": "convolution",
 }
+SOURCES = {  # files of ours whose operations are of one kind
+    "/normalization.py": "normalization",
+    "/channels.py": "normalization",
+    "/pooling.py": "pooling",
+    "/maxima.py": "pooling",
+}
 MOVES = {"copy", "transpose", "bitcast", "reshape", "broadcast", "slice", "concatenate", "pad"}
 SILENT = {"parameter", "constant", "tuple", "get-tuple-element", "iota", "convert"}
 CONTAINERS = {"while", "call", "conditional", "async-start", "async-done"}
@@ -166,7 +172,7 @@ def _scopes_of_users(program, name):
 
 
 def _of_scope(part, training):
-    for ending, kind in (("/normalization.py", "normalization"), ("/pooling.py", "pooling")):
+    for ending, kind in SOURCES.items():
         if any(file.endswith(ending) for file in part.files):
             return kind
     if training and "jvp(" not in part.scope:

@@ -16,9 +16,9 @@ from jax.extend.core import Literal, Primitive
 from jax.interpreters import batching, mlir
 
 from . import onednn, plain
-from .lowerings import current_lowering
+from .lowerings import current_lowering, is_local
 from .onednn.calls import Convolution
-from .primitives import Window, convolution, convolution_p, in_scope, is_local, output_shape
+from .primitives import Window, convolution, convolution_p, in_scope, output_shape
 
 
 def fuse_convolutions(function):

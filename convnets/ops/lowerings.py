@@ -63,3 +63,12 @@ def current_lowering() -> str:
         return "xla"
     name = requested_lowering()
     return "plain" if name == "onednn" and not onednn.available() else name
+
+
+def is_local(context) -> bool:
+    """Whether shapes are those of one device: the compiler does not part a call of ours."""
+    axes = context.module_context.axis_context
+    mesh = getattr(axes, "mesh", None)
+    if mesh is not None:
+        return set(axes.manual_axes) == set(mesh.axis_names)
+    return getattr(axes, "num_devices", 1) in (None, 1)

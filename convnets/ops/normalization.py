@@ -1,5 +1,6 @@
 """Statistics of a batch, over the whole of it or over groups, however it is spread over devices."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from . import collective
-from .channels import like, scale_channels
+from .channels import adjust_channels, like, weigh_channels
 
 FAR = 16.0  # squared mean over variance: beyond it sums of squares lose more than five bits
 
@@ -26,7 +27,7 @@ def batch_moments(x: jax.Array) -> Moments:
     from zero, so that its variance is exact there too. Every device holds as many examples, so the
     mean of the devices' means is the mean.
     """
-    mean, variance = _local_moments(_widen(x))
+    mean, variance = _local_moments(x)
     if collective.axis_size() is None:
         return Moments(mean, variance)
     whole = collective.mean_over_data(mean)
@@ -76,15 +77,13 @@ def normalize(x, moments: Moments, scale, bias, epsilon: float):
     Computed in float32, or float64 for float64 inputs. Moments are `[C]`, or `[B, C]` for one set
     an example; `scale` and `bias` are `[C]`.
     """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    mean, variance, scale, bias = (values.astype(wide) for values in (*moments, scale, bias))
+    mean, variance, scale, bias = (values.astype(_wide(x)) for values in (*moments, scale, bias))
     factor = lax.rsqrt(variance + epsilon)
     if mean.ndim == 1:
-        y = _affine(_widen(x), mean, scale * factor, bias, _is_far(mean, variance + epsilon))
-    else:
-        shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-        factor = (factor * like(factor, scale)).reshape(shape)
-        y = (_widen(x) - mean.reshape(shape)) * factor + like(x, bias)
+        return _affine(x, mean, scale * factor, bias, _is_far(mean, variance + epsilon))
+    shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    factor = (factor * like(factor, scale)).reshape(shape)
+    y = (_widen(x) - mean.reshape(shape)) * factor + like(x, bias)
     return y.astype(x.dtype)
 
 
@@ -93,8 +92,11 @@ def _local_moments(x):
     """Mean and variance by the sums of values and squares, which are read at memory speed; where
     they would cancel, by the squares of deviations."""
     axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    variance = jnp.mean(jnp.square(x), axes) - jnp.square(mean)
+    count = math.prod(x.shape[:-1])
+    zeros = jnp.zeros(x.shape[-1], _wide(x))
+    squares, sums = weigh_channels(x, x, zeros, False)
+    mean = sums / count
+    variance = squares / count - jnp.square(mean)
 
     def from_deviations():
         return jnp.mean(jnp.square(_center(x, mean)), axes)
@@ -107,15 +109,17 @@ def _(primals, tangents):
     (x,), (dx,) = primals, tangents
     mean, variance = _local_moments(x)
     axes = tuple(range(x.ndim - 1))
+    dx = dx.astype(mean.dtype)
     dvariance = 2 * jnp.mean(_center(x, mean) * dx, axes)
     return (mean, variance), (jnp.mean(dx, axes), dvariance)
 
 
 @jax.custom_jvp
 def _affine(x, mean, factor, bias, far):
-    """`factor * (x - mean) + bias`, whose gradient reads `x` and the cotangent alone: the sums over
-    a batch are of their product and of the cotangent, and nothing of a batch's size is kept."""
-    return _center(x, mean) * like(x, factor) + like(x, bias)
+    """`factor * (x - mean) + bias` in x's dtype, whose gradient reads `x` and the cotangent alone:
+    the sums over a batch are of their product and of the cotangent, and nothing of a batch's size
+    is kept."""
+    return (_center(x, mean) * like(x, factor) + like(x, bias)).astype(x.dtype)
 
 
 @_affine.defjvp
@@ -123,8 +127,8 @@ def _(primals, tangents):
     x, mean, factor, _, far = primals
     dx, dmean, dfactor, dbias, _ = tangents
     shift = dbias - factor * dmean - jnp.where(far, 0.0, mean) * dfactor
-    dy = dx * like(x, factor) + scale_channels(dfactor, x, mean, far) + like(x, shift)
-    return _affine(*primals), dy
+    scaled = (dx.astype(mean.dtype) * like(x, factor)).astype(x.dtype)
+    return _affine(*primals), scaled + adjust_channels(dfactor, shift, x, mean, far)
 
 
 def _is_far(mean, variance):
@@ -132,10 +136,14 @@ def _is_far(mean, variance):
     return jnp.any(~(jnp.square(mean) <= FAR * variance))  # so if squares overflow, too
 
 
+def _wide(x):
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def _widen(x):
     """Half precision as float32; the rest as it is."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(_wide(x))
 
 
 def _center(x, mean):
-    return x - like(x, mean)
+    return _widen(x) - like(x, mean)

@@ -17,6 +17,8 @@ from jax import lax
 
 from ..errors import UserError
 from .convolution import as_padding, as_pair, require_images
+from .lowerings import current_lowering
+from .maxima import PLACES, maxima
 
 
 def max_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
@@ -41,6 +43,9 @@ def max_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
     """
     require_images(x, "max_pool")
     rows, columns = _windows(x, window, stride, padding, ceil_mode)
+    places = rows.length * columns.length
+    if current_lowering() == "onednn" and x.dtype == jnp.float32 and places <= PLACES:
+        return maxima(x, rows, columns)
     x = _reduce_axis(x, 2, columns, _first_maximum_of_two, -jnp.inf)
     return _reduce_axis(x, 1, rows, _first_maximum_of_two, -jnp.inf)
 

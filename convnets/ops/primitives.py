@@ -15,6 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from . import onednn, plain
 from .collective import vary_alike
+from .lowerings import is_local
 from .onednn.calls import Convolution
 
 Pair = tuple[int, int]
@@ -148,15 +149,6 @@ def in_scope(kind, function):
             return function(*operands)
 
     return named
-
-
-def is_local(context) -> bool:
-    """Whether shapes are those of one device: the compiler does not part a call of oneDNN."""
-    axes = context.module_context.axis_context
-    mesh = getattr(axes, "mesh", None)
-    if mesh is not None:
-        return set(axes.manual_axes) == set(mesh.axis_names)
-    return getattr(axes, "num_devices", 1) in (None, 1)
 
 
 def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_first):

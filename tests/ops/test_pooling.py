@@ -59,6 +59,12 @@ def pool_by_loops(x, rows, columns, reduce):
     return y
 
 
+@pytest.fixture(autouse=True, params=["onednn", "plain"])
+def lowering(request):
+    with ops.lowering(request.param):
+        yield
+
+
 def draw(size, dtype=np.float32, channels=2):
     return np.random.default_rng(0).normal(size=(2, *size, channels)).astype(dtype)
 

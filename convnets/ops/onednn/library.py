@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 
-from . import handler
+from . import frame, handler
 
 NAME = "libdnnl.so.3"
 CPU, IN_ORDER, OPENMP = 1, 1, 2
@@ -64,7 +64,7 @@ _OPENING = threading.Lock()  # XLA takes one handler of a name
 def _find():
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return None
-    if importlib.util.find_spec("numba") is None or not handler.is_known_interface():
+    if importlib.util.find_spec("numba") is None or not frame.is_known_interface():
         return None
     for path in (Path(sys.prefix) / "lib" / NAME, NAME):
         try:

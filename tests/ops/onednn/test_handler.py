@@ -1,6 +1,5 @@
 """The handler, called as XLA calls it: whatever the shape, it writes into its buffers alone."""
 
-import ctypes
 import subprocess
 import sys
 import threading
@@ -13,13 +12,14 @@ import pytest
 
 from convnets import ops
 from convnets.ops import onednn
-from convnets.ops.onednn import calls, handler, library
+from convnets.ops.onednn import calls, frame, handler, library
 from convnets.ops.onednn.calls import Convolution
 from convnets.ops.onednn.library import Unsupported
 
+from .forging import call_forged, guarded
+
 pytestmark = pytest.mark.skipif(not onednn.available(), reason="needs the extra onednn")
 
-GUARD, PATTERN = 8192, 0xA5
 CASES = 300
 KINDS = ("forward", "input_gradient", "kernel_gradient")
 
@@ -58,49 +58,6 @@ def draw_convolution(random) -> Convolution:
     )
 
 
-def guarded(size):
-    """Bytes with a guard before and behind them, and a check that both are whole."""
-    room = np.full(size + 2 * GUARD + 64, PATTERN, np.uint8)
-    start = GUARD + -(room.ctypes.data + GUARD) % 64
-    room[start : start + size] = 0
-
-    def is_whole():
-        return (room[:start] == PATTERN).all() and (room[start + size :] == PATTERN).all()
-
-    return room[start : start + size], is_whole
-
-
-@ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-def create_error(arguments):
-    return 1
-
-
-FUNCTIONS = np.zeros(64, np.int64)  # XLA's, of which the handler calls one
-FUNCTIONS[handler.CREATE_ERROR // 8] = ctypes.cast(create_error, ctypes.c_void_p).value
-
-
-def call_handler(key, operands, results):
-    """The status that the handler returns for a forged call frame."""
-
-    def addresses(words):
-        return np.array([word.ctypes.data for word in words], np.int64)
-
-    def buffers(arrays):
-        return [np.array([48, 0, 0, array.ctypes.data, 0, 0]) for array in arrays]
-
-    of_operands, of_results = buffers(operands), buffers(results)
-    operand_items, result_items = addresses(of_operands), addresses(of_results)
-    value = np.array([key], np.int64)
-    scalar = np.array([0, value.ctypes.data])
-    values = addresses([scalar])
-    frame = np.zeros(22, np.int64)
-    frame[handler.API // 8] = FUNCTIONS.ctypes.data
-    frame[7], frame[9] = len(operands), operand_items.ctypes.data
-    frame[12], frame[14] = len(results), result_items.ctypes.data
-    frame[20] = values.ctypes.data
-    return library.library().table.handler.ctypes(frame.ctypes.data)
-
-
 def test_no_kernel_writes_outside_its_buffers():
     random, kinds = np.random.default_rng(0), set()
     for _ in range(CASES):
@@ -124,7 +81,8 @@ def test_no_kernel_writes_outside_its_buffers():
         follows = [bias] * convolution.bias + [output] * convolution.addend
         regions = [guarded(size) for size in (*order[:2], *follows, order[2], workspace)]
         arrays = [array for array, _ in regions]
-        assert call_handler(key, arrays[:-2], arrays[-2:]) == 0, convolution
+        called = library.library().table.handler[0]
+        assert call_forged(called, arrays[:-2], arrays[-2:], key) == 0, convolution
         assert all(is_whole() for _, is_whole in regions), convolution
     assert kinds == set(KINDS)
 
@@ -151,7 +109,7 @@ def test_a_program_of_another_process_ends_in_an_error():
 def test_without_what_it_needs_there_is_none(missing, monkeypatch):
     monkeypatch.setattr(library, "_find", library._find.__wrapped__)
     if missing == "interface":
-        monkeypatch.setattr(handler, "_interface", lambda: (0, 99))
+        monkeypatch.setattr(frame, "_interface", lambda: (0, 99))
     elif missing == "numba":
         monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
     elif missing == "machine":
