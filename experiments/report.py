@@ -70,26 +70,53 @@ def input_path(archive: dict) -> str:
 
 
 def speed(archive: dict) -> str:
-    head = ("network (batch), images/s", "here", "PyTorch", "ratio", "Flax as usual", "ratio")
-    rows = [head]
+    head = ("images/s", "with oneDNN", "without", "PyTorch", "ratio", "without", "Flax as usual")
+    rows = [(*head, "ratio")]
     for result in archive["results"]:
-        contestants = result["contestants"]
-        ours = [name for name in contestants if name not in ("torch", "flax")]
-        best = max(ours, key=lambda name: contestants[name]["images_per_second"])
-        row = [f"{result['model']} ({result['batch_size']}), {result['mode']}"]
-        row[0] += "" if result["precision"] == "float32" else f", {result['precision']}"
-        row.append(f"**{format_rate(contestants[best]['images_per_second'])}** ({best})")
-        for peer in ("torch", "flax"):
-            if peer in contestants:
-                row.append(format_rate(contestants[peer]["images_per_second"]))
-                row.append(format_ratio(result["ratios"][f"{best}/{peer}"]))
-            else:
-                row += ["", ""]
-        rows.append(tuple(row))
+        rates = {
+            name: format_rate(figures["images_per_second"])
+            for name, figures in result["contestants"].items()
+        }
+        ratios = {name: format_ratio(found) for name, found in result["ratios"].items()}
+        name = f"{result['model']} ({result['batch_size']}), {result['mode']}"
+        name += "" if result["precision"] == "float32" else f", {result['precision']}"
+        cells = (
+            rates.get("onednn"),
+            rates["plain"],
+            rates.get("torch"),
+            ratios.get("onednn/torch"),
+            ratios.get("plain/torch"),
+            rates["flax"],
+            ratios.get("onednn/flax"),
+        )
+        rows.append((name, *(cell or "" for cell in cells)))
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Medians of {archive['repetitions']} turns; a "
-        "ratio is the median of the pairs' (in brackets the least and the most)."
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {archive['repetitions']} turns of "
+        f"{archive['settings']['seconds']:g} s; a ratio is the median of the pairs' (in brackets "
+        f"the least and the most). {', '.join(peer_versions(archive))}."
     )
+
+
+def peer_versions(archive: dict) -> list[str]:
+    """The libraries that a network was compared in, and that ours used, with their versions."""
+    contestants = archive["results"][0]["contestants"]
+    found = [f"{name} {contestants[name]['version']}" for name in ("torch", "flax")
+             if name in contestants]  # fmt: skip
+    return found + [f"oneDNN {c['onednn']}" for c in contestants.values() if "onednn" in c][:1]
+
+
+def end_to_end(archive: dict) -> str:
+    rows = [("LeNet-5 on MNIST, images/s", "`convnets train`", "bare step", "ratio")]
+    for batch_size in archive["settings"]["batch_sizes"]:
+        lines = [line for line in archive["results"] if line["batch_size"] == batch_size]
+        training, step = (
+            statistics.median(line[k] for line in lines) for k in ("training", "step")
+        )
+        ratios = [line["ratio"] for line in lines]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+        rows.append((f"batches of {batch_size}", f"{training:,.0f}", f"{step:,.0f}", spread))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions."
 
 
 def format_rate(rate: float) -> str:
@@ -103,6 +130,7 @@ def format_ratio(found: dict) -> str:
 
 TABLES = {
     "digits_defaults": digits_defaults,
+    "end_to_end": end_to_end,
     "input_path": input_path,
     "mnist_lenet5": mnist_lenet5,
     "speed": speed,

@@ -2,9 +2,9 @@
 for each channel over the batch.
 
 The two are primitives, each linear in its first operands and the transpose of the other. The sums
-are a loop of our own on the CPU; elsewhere they have a fast form for most inputs and an exact one
-for those far from zero, chosen while running. Differentiating that as it stands would keep what
-both forms need.
+are a loop of our own on the CPU, where it can be called; elsewhere they have a fast form for most
+inputs and an exact one for those far from zero, chosen while running. Differentiating that as it
+stands would keep what both forms need.
 """
 
 import jax
@@ -14,24 +14,24 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .collective import vary_alike
-from .lowerings import current_lowering, is_local
+from .lowerings import run_compiled, takes_calls
 from .onednn import loop_calls
 
 
-def adjust_channels(factor, offset, x, mean, far):
+def adjust_channels(factor, offset, x, mean, far, lowering):
     """`factor * x + offset`, or `factor * (x - mean) + offset` where `far`, in x's dtype.
 
     `factor`, `offset` and `mean` are `[C]` in float32, or wider, in which it is computed.
     """
     operands = vary_alike(factor, offset, x, mean, far)
-    return adjust_channels_p.bind(*operands, lowering=current_lowering())
+    return adjust_channels_p.bind(*operands, lowering=lowering)
 
 
-def weigh_channels(weights, x, mean, far):
+def weigh_channels(weights, x, mean, far, lowering):
     """The sums of `weights * x`, or of `weights * (x - mean)` where `far`, and of `weights`, over
     all axes but the last: `[C]`, `[C]`, in mean's dtype, in which they are computed."""
     operands = vary_alike(weights, x, mean, far)
-    return weigh_channels_p.bind(*operands, lowering=current_lowering())
+    return weigh_channels_p.bind(*operands, lowering=lowering)
 
 
 adjust_channels_p = Primitive("adjust_channels")
@@ -73,14 +73,14 @@ def _shift(mean, far):
 
 def _jvp_of_adjust(primals, tangents, *, lowering):
     factor, _, x, mean, far = primals
-    y = adjust_channels(*primals)
+    y = adjust_channels(*primals, lowering)
     dfactor, doffset, dx, dmean, _ = tangents
     if type(dmean) is not ad.Zero:  # as a change of the offset
         doffset = ad.add_tangents(doffset, -factor * _shift(dmean, far))
     dy = ad.Zero(jax.typeof(y).to_tangent_aval())
     if type(dfactor) is not ad.Zero or type(doffset) is not ad.Zero:
         linear = map(ad.instantiate_zeros, (dfactor, doffset))
-        dy = adjust_channels(*linear, x, mean, far)
+        dy = adjust_channels(*linear, x, mean, far, lowering)
     if type(dx) is not ad.Zero:
         dy = ad.add_tangents(dy, (dx.astype(mean.dtype) * like(x, factor)).astype(x.dtype))
     return y, dy
@@ -88,11 +88,11 @@ def _jvp_of_adjust(primals, tangents, *, lowering):
 
 def _jvp_of_weigh(primals, tangents, *, lowering):
     weights, x, mean, far = primals
-    sums = weigh_channels(*primals)
+    sums = weigh_channels(*primals, lowering)
     dweights, dx, dmean, _ = tangents
     dproducts, dtotals = (ad.Zero(jax.typeof(s).to_tangent_aval()) for s in sums)
     if type(dweights) is not ad.Zero:
-        dproducts, dtotals = weigh_channels(dweights, x, mean, far)
+        dproducts, dtotals = weigh_channels(dweights, x, mean, far, lowering)
     if type(dx) is not ad.Zero:
         both = dx.astype(mean.dtype) * weights.astype(mean.dtype)
         dproducts = ad.add_tangents(dproducts, jnp.sum(both, tuple(range(x.ndim - 1))))
@@ -102,13 +102,13 @@ def _jvp_of_weigh(primals, tangents, *, lowering):
 
 
 def _transpose_of_adjust(cotangent, factor, offset, x, mean, far, *, lowering):
-    sums = weigh_channels(ad.instantiate_zeros(cotangent), x, mean, far)
+    sums = weigh_channels(ad.instantiate_zeros(cotangent), x, mean, far, lowering)
     return [*sums, None, None, None]
 
 
 def _transpose_of_weigh(cotangents, weights, x, mean, far, *, lowering):
     cotangents = map(ad.instantiate_zeros, cotangents)
-    return adjust_channels(*cotangents, x, mean, far), None, None, None
+    return adjust_channels(*cotangents, x, mean, far, lowering), None, None, None
 
 
 # Shapes, batching and lowering ------------------------------------------------------------------
@@ -132,14 +132,14 @@ def _batch_weigh(args, axes, *, lowering):
 
 def _lower_weigh_on_cpu(context, *operands, lowering):
     weights, x, mean, _ = context.avals_in
-    known = x.dtype in (jnp.float32, jnp.bfloat16) and mean.dtype == jnp.float32 and x.size
-    loop = lowering == "onednn" and known and weights.dtype == x.dtype and is_local(context)
+    known = x.dtype in (jnp.float32, jnp.bfloat16) and mean.dtype == jnp.float32
+    loop = lowering == "onednn" and known and weights.dtype == x.dtype and takes_calls(context)
     function = _weigh_in_a_loop if loop else _weigh
     return mlir.lower_fun(function, multiple_results=True)(context, *operands)
 
 
 def _define(primitive, function, result, jvp, transpose, batch):
-    primitive.def_impl(lambda *args, lowering: jax.jit(function)(*args))
+    run_compiled(primitive)
     primitive.def_abstract_eval(result)
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = transpose

@@ -1,8 +1,10 @@
-"""How convolutions are lowered on the CPU: by oneDNN, by plain JAX, or by XLA as they stand."""
+"""How convolutions, max pooling and the sums of batch norm are lowered on the CPU: as calls of oneDNN
+and of loops of ours, by plain JAX, or by XLA as they stand."""
 
 import contextlib
 import os
 from contextvars import ContextVar
+from functools import cache, partial
 
 import jax
 
@@ -17,14 +19,15 @@ _forced: ContextVar[str | None] = ContextVar("lowering", default=None)
 
 @contextlib.contextmanager
 def lowering(name: str | None):
-    """Convolutions traced inside are lowered that way on the CPU; with None, by what there is.
+    """What is traced inside is lowered that way on the CPU; with None, by what there is.
 
     Args:
-      name: `onednn`, where its library is found, else as `plain`; `plain`, the best of JAX's own
-        operations for each shape; `xla`, one convolution of XLA's each; None for
+      name: `onednn`, where its library is found, else as `plain`: convolutions are its, the sums
+        of batch norm and max pooling loops of ours; `plain`, the best of JAX's own operations for
+        each shape; `xla`, one convolution of XLA's each; None for
         `CONVNETS_LOWERING` of the environment, else `onednn`.
 
-    A program for `jax.export` has to be traced under `plain`: oneDNN's calls belong to one process.
+    A program for `jax.export` has to be traced under `plain`: calls belong to one process.
 
     On other platforms every name means XLA's own convolution. What is compiled already stays as
     it is: a function that `jax.jit` has traced is not traced anew in another context.
@@ -65,10 +68,31 @@ def current_lowering() -> str:
     return "plain" if name == "onednn" and not onednn.available() else name
 
 
-def is_local(context) -> bool:
-    """Whether shapes are those of one device: the compiler does not part a call of ours."""
+def takes_calls(context) -> bool:
+    """Whether a primitive can be lowered to a call: its shapes are numbers above zero, and those
+    of one device, as the compiler does not part a call."""
+    avals = (*context.avals_in, *context.avals_out)
+    sizes = [size for aval in avals for size in aval.shape]
+    return all(isinstance(size, int) and size > 0 for size in sizes) and _is_local(context)
+
+
+def _is_local(context):
     axes = context.module_context.axis_context
     mesh = getattr(axes, "mesh", None)
     if mesh is not None:
         return set(axes.manual_axes) == set(mesh.axis_names)
     return getattr(axes, "num_devices", 1) in (None, 1)
+
+
+def run_compiled(primitive) -> None:
+    """Has a primitive outside of `jax.jit` computed as inside."""
+
+    @cache
+    def compiled(**params):
+        return jax.jit(partial(primitive.bind, **params))
+
+    def run(*operands, **params):
+        with jax.disable_jit(False):  # else the jitted call would come here again
+            return compiled(**params)(*operands)
+
+    primitive.def_impl(run)

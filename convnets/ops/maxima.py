@@ -8,22 +8,24 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .collective import vary_alike
-from .lowerings import is_local
+from .lowerings import run_compiled, takes_calls
 from .onednn import loop_calls
 
-PLACES = 256  # that a byte can tell apart
+PLACES = 255  # of a window at most, for bytes to tell them and its width apart
 
 
 def maxima(x, rows, columns):
     """`[B, H, W, C]`, float32, to the maximum of each window `[B, H', W', C]`.
 
     `rows` and `columns` are windows as `pooling` has them, of `PLACES` pixels at most. The
-    derivative of a maximum is that of the first place where it is, row by row.
+    derivative of a maximum is that of the first place where it is, row by row; among several NaN it
+    is that of any.
     """
     return maxima_p.bind(x, rows=rows, columns=columns)[0]
 
@@ -44,26 +46,37 @@ def _write(values, places, rows, columns):
 
 def _pixels(x, rows, columns, filling):
     """Places, and the pixel that each window has there: `(k, [B, H', W', C])`."""
-    edges = [(w.low, max(0, (w.outputs - 1) * w.stride + w.length - w.size - w.low), 0)
-             for w in (rows, columns)]  # fmt: skip
+    edges = [(w.low, max(0, _reach(w) - w.size - w.low), 0) for w in (rows, columns)]
     x = lax.pad(x, jnp.asarray(filling, x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     for row in range(rows.length):
         for column in range(columns.length):
             start = 0, row, column, 0
-            stop = [
-                *(x.shape[0], row + (rows.outputs - 1) * rows.stride + 1),
-                *(column + (columns.outputs - 1) * columns.stride + 1, x.shape[3]),
-            ]
+            bottom = row + _reach(rows) - rows.length + 1
+            right = column + _reach(columns) - columns.length + 1
+            stop = x.shape[0], bottom, right, x.shape[3]
             pixel = lax.slice(x, start, stop, (1, rows.stride, columns.stride, 1))
-            yield row * columns.length + column, pixel
+            inside = np.outer(_is_inside(rows, row), _is_inside(columns, column))
+            yield row * columns.length + column, pixel, inside[None, :, :, None]
+
+
+def _reach(window):
+    """Pixels from the start of the first window to the end of the last."""
+    return (window.outputs - 1) * window.stride + window.length
+
+
+def _is_inside(window, pixel):
+    """Of each window, whether a pixel of it is one of the image, and not of its padding."""
+    places = np.arange(window.outputs) * window.stride - window.low + pixel
+    return (places >= 0) & (places < window.size)
 
 
 def _maxima(x, rows, columns):
-    best, places = None, None
-    for place, pixel in _pixels(x, rows, columns, -jnp.inf):
-        if best is None:
-            best, places = pixel, jnp.zeros(pixel.shape, jnp.uint8)
-        better = (pixel > best) | jnp.isnan(pixel)
+    shape = x.shape[0], rows.outputs, columns.outputs, x.shape[3]
+    best, places = jnp.full(shape, -jnp.inf, x.dtype), jnp.zeros(shape, jnp.uint8)
+    seen = np.zeros((1, *shape[1:3], 1), bool)
+    for place, pixel, inside in _pixels(x, rows, columns, -jnp.inf):
+        better = (pixel > best) | jnp.isnan(pixel) | (inside & ~seen)
+        seen |= inside
         best = jnp.where(better, pixel, best)
         places = jnp.where(better, jnp.uint8(place), places)
     return best, places
@@ -71,7 +84,7 @@ def _maxima(x, rows, columns):
 
 def _read_pixels(x, places, rows, columns):
     y = jnp.zeros(places.shape, x.dtype)
-    for place, pixel in _pixels(x, rows, columns, 0):
+    for place, pixel, _ in _pixels(x, rows, columns, 0):
         y = jnp.where(places == place, pixel, y)
     return y
 
@@ -89,10 +102,11 @@ def _batch(primitive, args, axes, **windows):
     """vmap is a larger batch."""
     count = next(a.shape[axis] for a, axis in zip(args, axes) if axis is not None)
     args = [batching.bdim_at_front(a, axis, count) for a, axis in zip(args, axes)]
-    results = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in args), **windows)
+    joined = [a.reshape(count * a.shape[1], *a.shape[2:]) for a in args]
+    results = primitive.bind(*joined, **windows)
 
     def part(y):
-        return y.reshape(count, -1, *y.shape[1:])
+        return y.reshape(args[0].shape[:2] + y.shape[1:])
 
     if primitive.multiple_results:
         return list(map(part, results)), [0] * len(results)
@@ -101,14 +115,14 @@ def _batch(primitive, args, axes, **windows):
 
 def _lower_on_cpu(function, loop, context, *operands, rows, columns):
     x = context.avals_in[0]
-    called = loop if is_local(context) and x.dtype == jnp.float32 and x.size else function
+    called = loop if takes_calls(context) and x.dtype == jnp.float32 else function
     called = partial(called, rows=rows, columns=columns)
     multiple = len(context.avals_out) > 1
     return mlir.lower_fun(called, multiple_results=multiple)(context, *operands)
 
 
 def _define(primitive, function, result, loop=None):
-    primitive.def_impl(jax.jit(function, static_argnames=("rows", "columns")))
+    run_compiled(primitive)
     primitive.def_abstract_eval(result)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     lower = mlir.lower_fun(function, multiple_results=primitive.multiple_results)

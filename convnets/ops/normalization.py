@@ -9,6 +9,7 @@ from jax import lax
 
 from . import collective
 from .channels import adjust_channels, like, weigh_channels
+from .lowerings import current_lowering
 
 FAR = 16.0  # squared mean over variance: beyond it sums of squares lose more than five bits
 
@@ -94,7 +95,7 @@ def _local_moments(x):
     axes = tuple(range(x.ndim - 1))
     count = math.prod(x.shape[:-1])
     zeros = jnp.zeros(x.shape[-1], _wide(x))
-    squares, sums = weigh_channels(x, x, zeros, False)
+    squares, sums = weigh_channels(x, x, zeros, False, current_lowering())
     mean = sums / count
     variance = squares / count - jnp.square(mean)
 
@@ -128,7 +129,9 @@ def _(primals, tangents):
     dx, dmean, dfactor, dbias, _ = tangents
     shift = dbias - factor * dmean - jnp.where(far, 0.0, mean) * dfactor
     scaled = (dx.astype(mean.dtype) * like(x, factor)).astype(x.dtype)
-    return _affine(*primals), scaled + adjust_channels(dfactor, shift, x, mean, far)
+    return _affine(*primals), scaled + adjust_channels(
+        dfactor, shift, x, mean, far, current_lowering()
+    )
 
 
 def _is_far(mean, variance):

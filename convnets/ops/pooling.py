@@ -1,10 +1,11 @@
 """Pooling of images `[B, H, W, C]`: maxima, means and sums over windows, bins and all pixels.
 
 Windows are reduced one axis after the other, columns first, as a fold over slices: the values of
-XLA's `reduce_window`, and its gradients in much less time on a CPU.
+XLA's `reduce_window`, and its gradients in much less time on a CPU. Maxima of float32 are a loop of
+our own there, where it can be called.
 
 A maximum that occurs more than once in a window passes its gradient to the first place where it
-occurs, row by row, as in PyTorch.
+occurs, row by row, as in PyTorch; which of several NaN counts is not said.
 """
 
 from functools import partial
@@ -148,6 +149,8 @@ def _windows(x, window, stride, padding, ceil_mode) -> list[_Window]:
         raise ValueError(f"window {lengths} and stride {strides}: at least 1")
     if any(2 * pad > length for length, sides in zip(lengths, pads) for pad in sides):
         raise ValueError(f"padding {pads} is more than half the window {lengths}")
+    if min(x.shape[1:3]) < 1:
+        raise UserError(f"there is nothing to pool in images of {x.shape[1]}x{x.shape[2]} pixels")
     windows = []
     for size, length, step, (low, high) in zip(x.shape[1:3], lengths, strides, pads):
         spare = size + low + high - length

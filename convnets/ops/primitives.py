@@ -5,7 +5,7 @@ Every pass is a primitive of its own so that each can be lowered in the way that
 its shapes, and any derivative of any order, forward or reverse, is made of the same three.
 """
 
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from . import onednn, plain
 from .collective import vary_alike
-from .lowerings import is_local
+from .lowerings import run_compiled, takes_calls
 from .onednn.calls import Convolution
 
 Pair = tuple[int, int]
@@ -134,7 +134,7 @@ def _lower_on_cpu(kind, shapes, context, *operands, lowering, **params):
     a, b = context.avals_in
     function = plain.XLA[kind] if lowering == "xla" else plain.PLAIN[kind]
     function = partial(function, **params)
-    if lowering == "onednn" and is_local(context):
+    if lowering == "onednn" and takes_calls(context):
         image, kernel, output = shapes(a.shape, b.shape, context.avals_out[0].shape)
         described = Convolution(kind, image, kernel, output, *params["window"], dtype=a.dtype.name)
         function = onednn.convolution_call(described) or function
@@ -160,15 +160,7 @@ def _define(primitive, kind, result_shape, by_first, by_second, shapes, image_fi
         function = in_scope(kind, partial(plain.XLA[kind], **params))
         return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
-    @cache
-    def compiled(**params):
-        return jax.jit(partial(primitive.bind, **params))
-
-    def run(*operands, **params):
-        with jax.disable_jit(False):  # else the jitted call would come here again
-            return compiled(**params)(*operands)
-
-    primitive.def_impl(run)
+    run_compiled(primitive)
     primitive.def_abstract_eval(result)
     ad.defbilinear(primitive, by_first, by_second)
     batching.primitive_batchers[primitive] = partial(_batch, primitive, kind, image_first)

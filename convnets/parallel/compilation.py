@@ -76,7 +76,7 @@ def compile(
       steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
         accelerators the wait for the host. On the CPU it is slower than one step a call.
       donate: whether a placed state's buffers are given to the call. Take False for evaluation.
-      lowering: of convolutions on the CPU, see `ops.lowering`; None for the one in force when the
+      lowering: on the CPU, see `ops.lowering`; None for the one in force when the
         step is first called.
 
     What the step returns must be the same on every device.
@@ -96,6 +96,8 @@ def compile(
         mesh = create_mesh(devices)
     elif devices is not None:
         raise UserError("give devices or a mesh, not both")
+    if lowering is not None and lowering not in ops.LOWERINGS:
+        raise unknown("lowering", lowering, ops.LOWERINGS)
     if steps_per_call < 1:
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
     if lowering is not None:

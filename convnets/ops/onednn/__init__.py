@@ -1,4 +1,4 @@
-"""oneDNN's convolutions, called from inside compiled programs on the CPU."""
+"""oneDNN's convolutions, and loops of our own, called from compiled programs on the CPU."""
 
 from .calls import convolution_call
 from .library import available, version

@@ -25,7 +25,7 @@ class Convolution(NamedTuple):
       stride, padding, dilation, groups: as in `ops.convolve`.
       dtype: of all three.
       bias, addend, relu: what follows forward: a bias of each feature, an image that is added, the
-        negative set to zero.
+        negative set to zero (-inf stays).
     """
 
     kind: str

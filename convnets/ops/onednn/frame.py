@@ -22,10 +22,12 @@ EXTENSION, API, OPERANDS, RESULTS, ATTRIBUTES = 8, 16, 40, 80, 120
 # in its operands, results and attributes:
 COUNT, ITEMS, VALUES = 16, 32, 40
 # in a buffer, a scalar, an array, an extension, what it asks for, and the table of XLA's functions:
-DATA, VALUE, ELEMENTS, KIND, METADATA, VERSION, TRAITS, STATE, CREATE_ERROR = (
-    *(24, 8, 16, 8, 24),
-    *(24, 32, 40, 48),
-)
+DATA = 24
+VALUE = 8
+ELEMENTS = 16
+KIND, METADATA = 8, 24
+VERSION, TRAITS, STATE = 24, 32, 40
+CREATE_ERROR = 48
 METADATA_KIND, ERROR_SIZE, INTERNAL = 1, 32, 13
 
 MUTEX = np.zeros(8, np.int64)  # a pthread_mutex_t, for all of them: each call uses every core

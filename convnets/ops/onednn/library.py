@@ -95,5 +95,6 @@ def _open(functions) -> Library:
     engine, stream = ctypes.c_void_p(), ctypes.c_void_p()
     check(functions.dnnl_engine_create(ctypes.byref(engine), CPU, ctypes.c_size_t(0)))
     check(functions.dnnl_stream_create(ctypes.byref(stream), engine, IN_ORDER))
+    functions.GOMP_parallel  # noqa: B018  the threads that loops are run by
     table = handler.register(functions, stream.value)
     return Library(functions, f"{found.major}.{found.minor}.{found.patch}", engine, table)

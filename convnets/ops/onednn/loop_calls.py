@@ -32,7 +32,7 @@ def max_pool(x, rows, columns):
     """The maximum of each window of float32 `[B, H, W, C]`, and its place in the window, uint8.
 
     `rows` and `columns` are windows as `pooling` has them. Of several maxima the first counts, row
-    by row.
+    by row, of several NaN any.
     """
     shape = x.shape[0], rows.outputs, columns.outputs, x.shape[3]
     parts = min(PARTS, x.shape[0])
@@ -54,8 +54,8 @@ def put(gradient, places, size, rows, columns):
     return call(gradient, places)[0]
 
 
-def _numbers(shape, *windows):
-    described = [(w.length, w.stride, w.low, w.outputs) for w in windows]
+def _numbers(shape, rows, columns):
+    described = [(w.length, w.stride, w.low, w.outputs) for w in (rows, columns)]
     return *shape, *described[0], *described[1]
 
 

@@ -19,7 +19,24 @@ from .memory import count_up, load, pointer, widen
 BLOCK = 256  # rows that are summed one after the other; the sums of blocks are summed again
 FEW = 16  # channels, which do not fill a vector
 
-OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+# What numba keeps is valid until this file changes: with this line it does when those two do.
+LAYOUT = "13b68663645f0ff5"  # digest of frame.py and memory.py
+
+
+def _can_be_kept():
+    """Whether there is a folder in which numba can keep what it compiled."""
+    try:
+        numba.njit(cache=True)(_can_be_kept)
+    except RuntimeError:
+        return False
+    return True
+
+
+OPTIONS = {
+    "cache": _can_be_kept(),
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz"},
+}
 compiled = numba.njit(**OPTIONS)
 
 
@@ -209,10 +226,12 @@ def put(words):
                         place = places[image, i, j, c]
                         row = i * row_stride - top + place // by
                         column = j * column_stride - left + place % by
-                        into[image, row, column, c] += gradient[image, i, j, c]
+                        if 0 <= row < height and 0 <= column < width:
+                            into[image, row, column, c] += gradient[image, i, j, c]
         part = next_part(words)
 
 
+# Programs name a loop by its number here: only ever append.
 LOOPS = (weigh_float32, weigh_bfloat16, max_pool, put)
 
 

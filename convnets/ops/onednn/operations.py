@@ -16,7 +16,7 @@ SOURCE, WEIGHTS, DESTINATION, BIAS, SCRATCHPAD = 1, 33, 17, 41, 80
 DIFF_SOURCE, DIFF_WEIGHTS, DIFF_DESTINATION = 129, 161, 145
 FIRST_POST_OPERATION = 32768 | 2  # the second operand of the first of them
 WEIGHTS_OF, DIFF_WEIGHTS_OF, SCRATCHPAD_OF = 131, 132, 136  # queries
-SLOPE = 1e-30  # of a ReLU below zero: at 0 oneDNN would make zeros of NaN
+SLOPE = 1e-30  # of a ReLU below zero: at 0 oneDNN would make zeros of NaN; twice, and it is 0
 ANY_ORDER, USER_SCRATCHPAD, ALIGNMENT = 1, 1, 64
 TYPES = {"float32": 3, "bfloat16": 2}
 
@@ -177,7 +177,8 @@ class _Builder:
             check(self.functions.dnnl_post_ops_append_binary(then, ADD, addend))
         if relu:
             slope, unused = ctypes.c_float(SLOPE), ctypes.c_float(0)
-            check(self.functions.dnnl_post_ops_append_eltwise(then, RELU, slope, unused))
+            for _ in range(2):
+                check(self.functions.dnnl_post_ops_append_eltwise(then, RELU, slope, unused))
         check(self.functions.dnnl_primitive_attr_set_post_ops(found, then))
         return found
 

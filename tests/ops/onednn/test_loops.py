@@ -1,9 +1,12 @@
 """Loops of our own: equal to the same in JAX, within their buffers, whatever the threads."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +16,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from convnets import ops
-from convnets.ops import channels, onednn, pooling
-from convnets.ops.onednn import loop_calls
+from convnets.ops import channels, maxima, normalization, onednn, pooling
+from convnets.ops.onednn import frame, loop_calls
 
 from .forging import call_forged, guarded
+
+loops = pytest.importorskip("convnets.ops.onednn.loops")
+memory = pytest.importorskip("convnets.ops.onednn.memory")
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason="needs the extra onednn")
 
@@ -26,14 +32,16 @@ CASES = 150
 def draw_pooling(random):
     """Images full of ties, with some NaN and infinities, and two windows on them."""
     lengths, strides = random.integers(1, 6, 2), random.integers(1, 5, 2)
+    if random.uniform() < 0.05:
+        lengths = np.array([(1, 255), (255, 1), (15, 17)])[random.integers(3)]
     padding = [[int(random.integers(0, n // 2 + 1)) for _ in range(2)] for n in lengths]
-    size = [int(random.integers(n, 20)) for n in lengths]
+    size = [int(random.integers(max(1, n - sum(p)), n + 15)) for n, p in zip(lengths, padding)]
     few = random.integers(1, 20)
     shape = int(random.integers(1, 40)), *size, int(random.choice([few, 16, 33, 64]))
     x = random.integers(0, 4, shape).astype(np.float32)
     x[random.uniform(size=shape) < 0.01] = np.nan
     x[random.uniform(size=shape) < 0.02] = np.inf
-    x[random.uniform(size=shape) < 0.02] = -np.inf
+    x[random.uniform(size=shape) < random.choice([0, 0.02, 0.9])] = -np.inf
     ceil_mode = bool(random.integers(2))
     windows = pooling._windows(
         x, tuple(map(int, lengths)), tuple(map(int, strides)), padding, ceil_mode
@@ -143,8 +151,80 @@ def pool(x):
 
 def centred_sums(x):
     """The sums of channels, twice differentiable in both operands."""
-    mean = jnp.zeros(x.shape[-1])
-    return channels.weigh_channels(jnp.sin(x), x, mean, False)
+    mean = jnp.cos(x).mean((0, 1, 2))
+    return channels.weigh_channels(jnp.sin(x), x, mean, True, "onednn")
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_jax_itself_gives_the_same(case):
+    """What is taken over several devices, and in forward mode."""
+    x, rows, columns = draw_pooling(np.random.default_rng(case))
+    x = jnp.nan_to_num(x, posinf=jnp.inf, neginf=-jnp.inf)  # which of several NaN is not said
+    call = partial(maxima.maxima, rows=rows, columns=columns)
+    y, pull = jax.vjp(jax.jit(call), x)
+    expected, places = jax.jit(partial(maxima._maxima, rows=rows, columns=columns))(x)
+    np.testing.assert_array_equal(y, expected)
+    assert "convnets_loop" in jax.jit(call).lower(x).as_text()
+    cotangent = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+    write = partial(maxima._write_pixels, rows=rows, columns=columns)
+    np.testing.assert_allclose(
+        pull(cotangent)[0], jax.jit(write)(cotangent, places), rtol=0, atol=1e-5
+    )
+
+
+def test_a_place_outside_of_the_image_is_not_written_to():
+    windows = pooling._windows(jnp.zeros((2, 1, 1, 16)), 5, 1, 2, False)
+    places = jnp.zeros((2, 1, 1, 16), jnp.uint8)  # the corner of the window, in the padding
+    write = jax.jit(partial(maxima._write, rows=windows[0], columns=windows[1]))
+    assert not write(jnp.ones((2, 1, 1, 16)), places).any()
+
+
+def test_what_numba_keeps_is_of_these_files():
+    """numba compiles anew when loops.py changes, and only then: its digest has to follow."""
+    texts = [Path(module.__file__).read_bytes() for module in (frame, memory)]
+    assert hashlib.blake2b(b"".join(texts), digest_size=8).hexdigest() == loops.LAYOUT
+
+
+def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):
+    package = Path(loops.__file__).parents[2]
+    shutil.copytree(package, tmp_path / "convnets", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "convnets/ops/onednn/__pycache__").write_text("")  # in the place of a folder
+    program = (
+        "import convnets; from convnets.ops.onednn import loops; print(loops.OPTIONS['cache'])"
+    )
+    variables = {**os.environ, "HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        variables.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_a_forced_lowering_is_kept_by_derivatives():
+    def mean_square(x):
+        moments = normalization.batch_moments(x)
+        ones = jnp.ones(x.shape[-1])
+        return normalization.normalize(x, moments, ones, ones, 1e-5).sum()
+
+    with ops.lowering("plain"):
+        exported = jax.export.export(jax.jit(jax.grad(mean_square)))(X)
+        assert "convnets_loop" not in exported.mlir_module()
+
+
+@pytest.mark.parametrize("function", ["pool", "moments"])
+def test_a_batch_of_any_size_is_left_to_jax(function):
+    def run(x):
+        return ops.max_pool(x, 2) if function == "pool" else normalization.batch_moments(x)
+
+    (size,) = jax.export.symbolic_shape("b")
+    argument = jax.ShapeDtypeStruct((size, 6, 6, 8), jnp.float32)
+    assert "convnets_loop" not in jax.export.export(jax.jit(run))(argument).mlir_module()
 
 
 @pytest.mark.parametrize("function", [pool, centred_sums], ids=["pool", "sums"])
@@ -196,7 +276,7 @@ import jax, jax.numpy as jnp, numpy as np
 from convnets import ops
 from convnets.ops import channels
 x = jnp.asarray(np.random.default_rng(0).normal(size=(37, 12, 12, 5)), jnp.float32)
-sums = channels.weigh_channels(x, x, jnp.zeros(5), False)
+sums = channels.weigh_channels(x, x, jnp.zeros(5), False, "onednn")
 y, pull = jax.vjp(jax.jit(lambda x: ops.max_pool(x, 3, 2, 1)), x)
 print([np.asarray(a).tobytes().hex() for a in (*sums, y, *pull(y))])
 """
