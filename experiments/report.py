@@ -70,8 +70,8 @@ def input_path(archive: dict) -> str:
 
 
 def speed(archive: dict) -> str:
-    head = ("images/s", "with oneDNN", "without", "PyTorch", "ratio", "without", "Flax as usual")
-    rows = [(*head, "ratio")]
+    head = ("images/s", "with oneDNN", "without", "PyTorch", "with / PyTorch", "without / PyTorch")
+    rows = [(*head, "Flax as usual", "with / Flax")]
     for result in archive["results"]:
         rates = {
             name: format_rate(figures["images_per_second"])

@@ -1,4 +1,4 @@
-"""How convolutions, max pooling and the sums of batch norm are lowered on the CPU: as calls of oneDNN
+"""How convolutions, max pooling and batch norm are lowered on the CPU: as calls of oneDNN
 and of loops of ours, by plain JAX, or by XLA as they stand."""
 
 import contextlib
