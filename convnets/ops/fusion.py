@@ -16,7 +16,7 @@ from jax.extend.core import Literal, Primitive
 from jax.interpreters import batching, mlir
 
 from . import onednn, plain
-from .lowerings import current_lowering, takes_calls
+from .lowerings import current_lowering, run_compiled, takes_calls
 from .onednn.calls import Convolution
 from .primitives import Window, convolution, convolution_p, in_scope, output_shape
 
@@ -25,10 +25,12 @@ def fuse_convolutions(function):
     """The same function for inference, in which convolutions do what follows them.
 
     Args:
-      function: of arrays and trees of them. It is traced; its derivatives are not kept.
+      function: of arrays and trees of them; what else it is called with, by name. It is traced; its
+        derivatives are not kept.
 
-    Returns: a function to be compiled in its place. Its answers differ by rounding. It is the
-      function itself, but for a trace, where convolutions are not lowered by oneDNN.
+    Returns: a function to be compiled in its place. Its answers differ by rounding, and where the
+      numbers are infinite: a ReLU leaves -inf, and a factor of the output is one of the kernel. It
+      is the function itself, but for a trace, where convolutions are not lowered by oneDNN.
 
     >>> kernel = jnp.ones((3, 3, 8, 8))
     >>> layer = lambda x: jax.nn.relu(convolution(x, kernel, WINDOW, "onednn") - 1)
@@ -38,10 +40,11 @@ def fuse_convolutions(function):
     """
 
     @wraps(function)
-    def fused(*arguments):
+    def fused(*arguments, **named):
         if current_lowering() != "onednn":
-            return function(*arguments)
-        program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+            return function(*arguments, **named)
+        traced = jax.make_jaxpr(partial(function, **named), return_shape=True)
+        program, shapes = traced(*arguments)
         outputs = _evaluate(program.jaxpr, program.consts, jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(shapes), map(_finish, outputs))
 
@@ -192,12 +195,7 @@ def _batch(operands, axes, **params):
     return jax.vmap(partial(_compute, **params), in_axes=axes)(*operands), 0
 
 
-@fused_convolution_p.def_impl
-def _run(*operands, **params):
-    with jax.disable_jit(False):
-        return jax.jit(partial(fused_convolution_p.bind, **params))(*operands)
-
-
+run_compiled(fused_convolution_p)
 fused_convolution_p.def_abstract_eval(_result)
 batching.primitive_batchers[fused_convolution_p] = _batch
 mlir.register_lowering(fused_convolution_p, mlir.lower_fun(_compute, multiple_results=False))

@@ -71,19 +71,17 @@ def _is_inside(window, pixel):
 
 
 def _maxima(x, rows, columns):
-    shape = x.shape[0], rows.outputs, columns.outputs, x.shape[3]
-    best, places = jnp.full(shape, -jnp.inf, x.dtype), jnp.zeros(shape, jnp.uint8)
-    seen = np.zeros((1, *shape[1:3], 1), bool)
+    best, places, seen = -jnp.inf, jnp.uint8(0), np.zeros((), bool)
     for place, pixel, inside in _pixels(x, rows, columns, -jnp.inf):
         better = (pixel > best) | jnp.isnan(pixel) | (inside & ~seen)
-        seen |= inside
+        seen = seen | inside
         best = jnp.where(better, pixel, best)
         places = jnp.where(better, jnp.uint8(place), places)
     return best, places
 
 
 def _read_pixels(x, places, rows, columns):
-    y = jnp.zeros(places.shape, x.dtype)
+    y = 0
     for place, pixel, _ in _pixels(x, rows, columns, 0):
         y = jnp.where(places == place, pixel, y)
     return y
@@ -92,7 +90,8 @@ def _read_pixels(x, places, rows, columns):
 def _write_pixels(values, places, rows, columns):
     shape = values.shape[0], rows.size, columns.size, values.shape[3]
     read = partial(_read_pixels, places=places, rows=rows, columns=columns)
-    return jax.linear_transpose(read, jax.ShapeDtypeStruct(shape, values.dtype))(values)[0]
+    images = jax.typeof(values).update(shape=shape)  # spread over devices as the values are
+    return jax.linear_transpose(read, images)(values)[0]
 
 
 # Derivatives, batching and lowering -------------------------------------------------------------

@@ -56,6 +56,9 @@ def register(target: str, run, message: str):
     """
     import numba
 
+    if numba.config.DISABLE_JIT:
+        raise ImportError("numba is switched off")
+
     from .memory import call, load, store
 
     version = _interface()[0] | _interface()[1] << 32

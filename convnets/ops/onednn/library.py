@@ -85,6 +85,13 @@ class _Version(ctypes.Structure):
     )
 
 
+def _require_every_thread(functions):
+    """A kernel made for more threads than run it may wait for the others for ever."""
+    fewer = functions.omp_get_thread_limit() < functions.omp_get_max_threads()
+    if fewer or functions.omp_get_dynamic() or functions.omp_get_max_active_levels() < 1:
+        raise Unsupported
+
+
 def _open(functions) -> Library:
     functions.dnnl_version.restype = ctypes.POINTER(_Version)
     found = functions.dnnl_version().contents
@@ -96,5 +103,6 @@ def _open(functions) -> Library:
     check(functions.dnnl_engine_create(ctypes.byref(engine), CPU, ctypes.c_size_t(0)))
     check(functions.dnnl_stream_create(ctypes.byref(stream), engine, IN_ORDER))
     functions.GOMP_parallel  # noqa: B018  the threads that loops are run by
+    _require_every_thread(functions)
     table = handler.register(functions, stream.value)
     return Library(functions, f"{found.major}.{found.minor}.{found.patch}", engine, table)

@@ -8,10 +8,12 @@ parts that were begun. Every thread runs it, and takes one part after the other.
 depends on its number alone, so that results do not depend on how many threads there are.
 """
 
+import pickle
 from functools import cache
 
 import numba
 import numpy as np
+from numba.core.caching import NullCache
 
 from .frame import ATTRIBUTES, DATA, ELEMENTS, ITEMS, OPERANDS, RESULTS, VALUES
 from .memory import count_up, load, pointer, widen
@@ -20,7 +22,7 @@ BLOCK = 256  # rows that are summed one after the other; the sums of blocks are 
 FEW = 16  # channels, which do not fill a vector
 
 # What numba keeps is valid until this file changes: with this line it does when those two do.
-LAYOUT = "13b68663645f0ff5"  # digest of frame.py and memory.py
+LAYOUT = "6da3d5371e47db2a"  # digest of frame.py and memory.py
 
 
 def _can_be_kept():
@@ -32,12 +34,14 @@ def _can_be_kept():
     return True
 
 
-OPTIONS = {
-    "cache": _can_be_kept(),
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz"},
-}
-compiled = numba.njit(**OPTIONS)
+OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
+KEPT = _can_be_kept()
+_compiled = []
+
+
+def compiled(function):
+    _compiled.append(numba.njit(cache=KEPT, **OPTIONS)(function))
+    return _compiled[-1]
 
 
 @compiled
@@ -242,4 +246,10 @@ def address(loop) -> int:
 
 @cache
 def _compile(loop):
-    return numba.cfunc(numba.void(numba.int64), **OPTIONS)(loop)
+    signature = numba.void(numba.int64)
+    try:
+        return numba.cfunc(signature, cache=KEPT, **OPTIONS)(loop)
+    except (OSError, EOFError, pickle.UnpicklingError):  # a file is cut off, or cannot be written
+        for function in _compiled:
+            function._cache = NullCache()
+        return numba.cfunc(signature, **OPTIONS)(loop)

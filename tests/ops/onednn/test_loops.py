@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from convnets import ops
@@ -189,9 +189,7 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):
     package = Path(loops.__file__).parents[2]
     shutil.copytree(package, tmp_path / "convnets", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "convnets/ops/onednn/__pycache__").write_text("")  # in the place of a folder
-    program = (
-        "import convnets; from convnets.ops.onednn import loops; print(loops.OPTIONS['cache'])"
-    )
+    program = "import convnets; from convnets.ops.onednn import loops; print(loops.KEPT)"
     variables = {**os.environ, "HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
     for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
         variables.pop(name, None)
@@ -204,6 +202,65 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path):
         check=False,
     )
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("spoiled", ["cut off", "full"])
+def test_a_spoiled_cache_is_not_used(tmp_path, spoiled):
+    program = (
+        "import jax, jax.numpy as jnp; from convnets import ops;"
+        "print(jax.jit(lambda x: ops.max_pool(x, 2))(jnp.ones((1, 4, 4, 1))).sum())"
+    )
+    variables = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
+    command = [sys.executable, "-c", program]
+    if spoiled == "cut off":
+        subprocess.run(command, env=variables, check=True, capture_output=True)
+        kept = list(tmp_path.rglob("*.nbi"))
+        assert kept
+        for file in kept:
+            file.write_bytes(b"")
+    else:
+        command = ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", *command]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.stdout == "4.0\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "variable", ["OMP_THREAD_LIMIT=1", "OMP_DYNAMIC=true", "NUMBA_DISABLE_JIT=1"]
+)
+def test_where_it_would_hang_or_fail_it_is_not_available(variable):
+    name, value = variable.split("=")
+    done = subprocess.run(
+        [sys.executable, "-c", "from convnets.ops import onednn; print(onednn.available())"],
+        env={**os.environ, "OMP_NUM_THREADS": "2", name: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_mesh_with_a_further_axis():
+    """Of which only one is manual, so that the program is JAX's own."""
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
+    data = PartitionSpec("data")
+    mapped = jax.shard_map(
+        partial(gradient, pool), mesh=mesh, in_specs=data, out_specs=data, axis_names={"data"}
+    )
+    np.testing.assert_allclose(jax.jit(mapped)(X), gradient(pool, X), atol=1e-6)
+
+
+def test_a_mesh_of_explicit_axes():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    x = jnp.concatenate([X] * 4)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+        np.testing.assert_allclose(jax.jit(pool)(placed), pool(x))
+        actual = jax.jit(partial(gradient, pool))(placed)
+    np.testing.assert_allclose(actual, gradient(pool, x), atol=1e-6)
 
 
 def test_a_forced_lowering_is_kept_by_derivatives():
