@@ -97,10 +97,10 @@ def test_the_step_of_a_residual_network_has_every_kind():
 
 
 def test_inference_has_no_gradients():
-    counts = kinds_of(create_workload("resnet18", 1, mode="infer", lowering="xla"))
-    assert counts["convolution"] == 20
-    assert counts["matrix_product"] == 1
-    assert counts["pooling"] >= 1
+    counts = kinds_of(create_workload("lenet5", 4, mode="infer", lowering="xla"))
+    assert counts["convolution"] == 2
+    assert counts["matrix_product"] == 3
+    assert counts["elementwise"] >= 2  # pooling among them, which XLA joins with the ReLU behind it
     assert not any(counts[kind] for kind in KINDS if "gradient" in kind or kind == "optimizer")
 
 
