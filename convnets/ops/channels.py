@@ -7,6 +7,8 @@ inputs and an exact one for those far from zero, chosen while running. Different
 stands would keep what both forms need.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -122,12 +124,9 @@ def _results_of_weigh(weights, x, mean, far, *, lowering):
     return [mean.update(weak_type=False)] * 2
 
 
-def _batch_adjust(args, axes, *, lowering):
-    return jax.vmap(_adjust, in_axes=axes)(*args), 0
-
-
-def _batch_weigh(args, axes, *, lowering):
-    return jax.vmap(_weigh, in_axes=axes)(*args), (0, 0)
+def _batch(function, args, axes, *, lowering):
+    results = jax.vmap(function, in_axes=axes)(*args)
+    return results, jax.tree.map(lambda _: 0, results)
 
 
 def _lower_weigh_on_cpu(context, *operands, lowering):
@@ -138,30 +137,16 @@ def _lower_weigh_on_cpu(context, *operands, lowering):
     return mlir.lower_fun(function, multiple_results=True)(context, *operands)
 
 
-def _define(primitive, function, result, jvp, transpose, batch):
+def _define(primitive, function, result, jvp, transpose):
     run_compiled(primitive)
     primitive.def_abstract_eval(result)
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = transpose
-    batching.primitive_batchers[primitive] = batch
+    batching.primitive_batchers[primitive] = partial(_batch, function)
     lower = mlir.lower_fun(function, multiple_results=primitive.multiple_results)
     mlir.register_lowering(primitive, lambda context, *args, lowering: lower(context, *args))
 
 
-_define(
-    adjust_channels_p,
-    _adjust,
-    _result_of_adjust,
-    _jvp_of_adjust,
-    _transpose_of_adjust,
-    _batch_adjust,
-)
-_define(
-    weigh_channels_p,
-    _weigh,
-    _results_of_weigh,
-    _jvp_of_weigh,
-    _transpose_of_weigh,
-    _batch_weigh,
-)
+_define(adjust_channels_p, _adjust, _result_of_adjust, _jvp_of_adjust, _transpose_of_adjust)
+_define(weigh_channels_p, _weigh, _results_of_weigh, _jvp_of_weigh, _transpose_of_weigh)
 mlir.register_lowering(weigh_channels_p, _lower_weigh_on_cpu, platform="cpu")

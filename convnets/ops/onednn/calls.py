@@ -46,11 +46,10 @@ def convolution_call(convolution: Convolution):
     """A function of the operands, in the order of `convolution`'s, to be called while tracing.
 
     The operands are image and kernel (and bias and addend), gradient and kernel, or image and
-    gradient. None where there is no library, or no kernel of its for these shapes.
+    gradient. None where there is no library, or no kernel of its for these shapes, which are
+    numbers above zero (`lowerings.takes_calls`).
     """
-    shapes = (*convolution.image, *convolution.kernel, *convolution.output)
-    known = all(isinstance(size, int) and size > 0 for size in shapes)  # not symbols of an export
-    if convolution.dtype not in TYPES or not known or library() is None:
+    if convolution.dtype not in TYPES or library() is None:
         return None
     try:
         key, workspace = _prepare(convolution)
