@@ -1,8 +1,23 @@
 """Flax modules, and the small functions that go with them."""
 
-from .activations import PReLU, elu, leaky_relu, relu, scaled_tanh, selu, sigmoid, tanh
+from .activations import (
+    PReLU,
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    relu,
+    relu6,
+    scaled_tanh,
+    selu,
+    sigmoid,
+    silu,
+    tanh,
+)
+from .checkpointing import run_stage
 from .convolution import Conv, Dense
-from .dropout import Dropout
+from .dropout import Dropout, DropPath, depth_rates
 from .initializers import (
     constant,
     glorot_normal,
@@ -15,18 +30,26 @@ from .initializers import (
     ones,
     zeros,
 )
-from .normalization import BatchNorm
+from .normalization import BatchNorm, LayerNorm
+from .squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     "BatchNorm",
     "Conv",
     "Dense",
+    "DropPath",
     "Dropout",
+    "LayerNorm",
     "PReLU",
+    "SqueezeExcitation",
     "constant",
+    "depth_rates",
     "elu",
+    "gelu",
     "glorot_normal",
     "glorot_uniform",
+    "hard_sigmoid",
+    "hard_swish",
     "he_normal",
     "he_uniform",
     "leaky_relu",
@@ -35,9 +58,12 @@ __all__ = [
     "normal",
     "ones",
     "relu",
+    "relu6",
+    "run_stage",
     "scaled_tanh",
     "selu",
     "sigmoid",
+    "silu",
     "tanh",
     "zeros",
 ]

@@ -63,6 +63,47 @@ def selu(x):
     return jax.nn.selu(x)
 
 
+def silu(x):
+    """`x sigmoid(x)`, also called swish.
+
+    Reference: Ramachandran, Zoph, Le 2017, "Searching for activation functions", section 4.
+    """
+    return jax.nn.silu(x)
+
+
+def gelu(x):
+    """`x Phi(x)`, with the distribution function of the normal distribution itself, not its
+    approximation by tanh.
+
+    Reference: Hendrycks, Gimpel 2016, "Gaussian error linear units", section 2.
+    """
+    return jax.nn.gelu(x, approximate=False)
+
+
+def hard_sigmoid(x):
+    """`min(max(x + 3, 0), 6) / 6`: three straight pieces in the place of `sigmoid`.
+
+    Reference: Howard et al. 2019, "Searching for MobileNetV3", section 5.2.
+    """
+    return jnp.clip(x + 3, 0, 6) / 6
+
+
+def hard_swish(x):
+    """`x hard_sigmoid(x)`, in the place of `silu`.
+
+    Reference: Howard et al. 2019, "Searching for MobileNetV3", section 5.2.
+    """
+    return x * hard_sigmoid(x)
+
+
+def relu6(x):
+    """`min(max(x, 0), 6)`.
+
+    Reference: Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
+    """
+    return jnp.clip(x, 0, 6)
+
+
 class PReLU(nn.Module):
     """`x` where it is not negative, else `slope * x` with a learned slope for each channel.
 

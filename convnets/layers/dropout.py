@@ -1,4 +1,4 @@
-"""Dropout, with one key an example."""
+"""Dropout of values and of whole branches, with one key an example."""
 
 import flax.linen as nn
 import jax
@@ -37,3 +37,46 @@ class Dropout(nn.Module):
         keys = collective.example_keys(self.make_rng("dropout"), x.shape[0])
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
+
+
+class DropPath(nn.Module):
+    """Sets whole examples to zero with probability `rate` and scales the rest by `1 / (1 - rate)`:
+    dropout of a residual branch, also called stochastic depth.
+
+    Every example is decided by its own key, as in `Dropout`.
+
+    Input and output: `[B, …]`, floating. With `train=False` it is the identity and needs no key.
+
+    Raises: ValueError for a rate outside [0, 1).
+
+    Reference: Huang, Sun, Liu, Sedra, Weinberger 2016, "Deep networks with stochastic depth",
+    section 3. Differs: an example, not the batch, drops a branch, and the scaling is done in
+    training, not at test time.
+
+    >>> DropPath(0.5).apply({}, jnp.ones((2, 3)), train=False).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"a drop-path rate lies in [0, 1), not {self.rate}")
+        if not train or self.rate == 0:
+            return x
+        keys = collective.example_keys(self.make_rng("dropout"), x.shape[0])
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate))(keys)
+        keep = keep.reshape((-1,) + (1,) * (x.ndim - 1))
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
+
+
+def depth_rates(rate: float, blocks: int) -> list[float]:
+    """The drop-path rates of a network's blocks, from 0 at the first evenly up to `rate`.
+
+    Reference: Huang et al. 2016, section 3, "linear decay"; the last block has the whole rate.
+
+    >>> depth_rates(0.2, 3)
+    [0.0, 0.1, 0.2]
+    """
+    return [rate * block / max(1, blocks - 1) for block in range(blocks)]

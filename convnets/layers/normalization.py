@@ -1,10 +1,12 @@
-"""Batch normalization, with one meaning on one device and on many."""
+"""Batch normalization, with one meaning on one device and on many; layer normalization."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Initializer
+from jax import lax
 
 from ..ops import normalization
+from ..ops.convolution import require_floats
 
 
 class BatchNorm(nn.Module):
@@ -67,3 +69,38 @@ class BatchNorm(nn.Module):
 
     def _follow(self, old, new):
         return (self.momentum * old + (1 - self.momentum) * new).astype(old.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Normalizes the channels of every pixel by their own mean and variance, then scales and shifts
+    each channel.
+
+    Attribute: `epsilon`, added to the variance (biased, as everywhere here).
+
+    Input and output: `[…, C]`, floating; scale and bias are float32, and so is the computation
+    (float64 for float64 input).
+
+    Raises: TypeError on integer input.
+
+    Reference: Ba, Kiros, Hinton 2016, "Layer normalization", section 3, over the channels of one
+    pixel as in Liu et al. 2022 (ConvNeXt).
+
+    >>> import jax
+    >>> y, _ = LayerNorm().init_with_output(jax.random.key(0), jnp.array([[1.0, 3.0]]))
+    >>> y.round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x):
+        require_floats(x, "LayerNorm")
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y = y - y.mean(-1, keepdims=True)
+        variance = (y * y).mean(-1, keepdims=True)
+        scale, bias = (v.reshape((1,) * (x.ndim - 1) + channels) for v in (scale, bias))
+        return (y * (lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(x.dtype)

@@ -47,22 +47,21 @@ class AlexNet(nn.Module):
         return endpoints
 
 
-def pool_to_row(x):
-    """Means of 6x6 bins in one row, `[B, H, W, C] -> [B, 6 * 6 * C]`.
+def pool_to_row(x, side: int = 6):
+    """Means of `side` times `side` bins in one row, `[B, H, W, C] -> [B, side * side * C]`.
 
-    The row counts channels fastest. Weights from torchvision count them slowest: its `[features,
-    C * 6 * 6]` becomes `[6, 6, C, features]` before it is our `[6 * 6 * C, features]`.
+    The row counts channels fastest. PyTorch's count them slowest: a dense kernel of `[features,
+    C * 6 * 6]` there is `[6 * 6 * C, features]` here, by way of `[6, 6, C, features]`.
     """
-    return flatten(adaptive_average_pool(x, 6))
+    return flatten(adaptive_average_pool(x, side))
 
 
 MODELS = {
     "alexnet": Entry(
         AlexNet,
         classifier=partial(
-            Classifier,
-            pool=pool_to_row,
-            hidden=partial(DenseLayers, features=(4096, 4096), dropout=0.5),
+            Classifier, hidden=partial(DenseLayers, features=(4096, 4096), dropout=0.5)
         ),
+        defaults={"pool": pool_to_row},
     )
 }

@@ -7,13 +7,40 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ..errors import unknown
 from ..layers import Dense, Dropout
-from ..ops import global_average_pool
+from ..ops import (
+    global_average_and_max_pool,
+    global_average_pool,
+    global_l2_pool,
+    global_max_pool,
+)
 
 
 def flatten(x):
     """All values of an example in one row: `[B, …] -> [B, N]`."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # of an empty batch too
+
+
+POOLS = {
+    "average": global_average_pool,
+    "max": global_max_pool,
+    "both": global_average_and_max_pool,
+    "l2": global_l2_pool,
+    "flatten": flatten,
+}
+
+
+def pool_named(pool: str | Callable) -> Callable:
+    """A function `[B, H, W, C] -> [B, C']` by its name in `POOLS`, or itself.
+
+    Raises: UserError for another name.
+    """
+    if not isinstance(pool, str):
+        return pool
+    if pool not in POOLS:
+        raise unknown("pool", pool, POOLS)
+    return POOLS[pool]
 
 
 class Classifier(nn.Module):
@@ -24,8 +51,12 @@ class Classifier(nn.Module):
       num_classes: outputs of the dense layer named `head`; 0 for no such layer.
       hidden: makes the module between pool and head, called `(x, *, train)` on `[B, C]`; None for
         nothing.
-      pool: `[B, H, W, C] -> [B, C']`, applied to the last endpoint if it is an image.
+      pool: `[B, H, W, C] -> [B, C']`, applied to the last endpoint if it is an image: `average`,
+        `max`, `both` (side by side), `l2`, `flatten`, or a function.
       dropout: rate before the dense layer.
+      auxiliary: pairs of an endpoint and what makes a head for it, called `(x, *, train)` with
+        `num_classes` as a field. These heads are for training: their logits are sown into the
+        collection `auxiliary` where that is mutable, and returned never.
       registry_name: the name that alone makes this model again, for a run to write down; or None.
       dtype: what everything before the dense layer is computed in; the logits are float32, or
         float64 if that is asked for.
@@ -41,8 +72,9 @@ class Classifier(nn.Module):
     backbone: nn.Module
     num_classes: int
     hidden: Callable[..., nn.Module] | None = None
-    pool: Callable = global_average_pool
+    pool: str | Callable = "average"
     dropout: float = 0.0
+    auxiliary: tuple[tuple[str, Callable[..., nn.Module]], ...] = ()
     dtype: DTypeLike = jnp.float32
     registry_name: str | None = None
 
@@ -50,7 +82,7 @@ class Classifier(nn.Module):
         """Logits `[B, num_classes]` of float images `[B, H, W, C]`; without a head the pre-logits.
 
         Raises: TypeError for integer images, ValueError for another rank, UserError for images
-          too small for the backbone.
+          too small for the backbone and for an unknown pool.
         """
         endpoints = self.endpoints(images, train=train)
         return endpoints["logits" if self.num_classes else "pre_logits"]
@@ -69,14 +101,30 @@ class Classifier(nn.Module):
             )
         endpoints = dict(self.backbone(images.astype(self.dtype), train=train))
         x = list(endpoints.values())[-1]
+        if self.num_classes:
+            self._train_auxiliary_heads(endpoints, train)
         if x.ndim == 4:
-            x = self.pool(x)
+            x = pool_named(self.pool)(x)
         if self.hidden is not None:
             x = self.hidden(name="hidden")(x, train=train)
         endpoints["pre_logits"] = x
         if self.num_classes:
-            if self.dropout:
-                x = Dropout(self.dropout, name="dropout")(x, train=train)
-            x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
-            endpoints["logits"] = Dense(self.num_classes, name="head")(x)
+            endpoints["logits"] = self._head(x, train)
         return endpoints
+
+    def _head(self, x, train):
+        if self.dropout:
+            x = Dropout(self.dropout, name="dropout")(x, train=train)
+        x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return Dense(self.num_classes, name="head")(x)
+
+    def _train_auxiliary_heads(self, endpoints, train):
+        wanted = self.is_mutable_collection("auxiliary")
+        for number, (endpoint, head) in enumerate(self.auxiliary, 1):
+            if wanted or train:
+                name = f"auxiliary{number}"
+                logits = head(num_classes=self.num_classes, name=name)(
+                    endpoints[endpoint], train=train
+                )
+                if not self.is_initializing():
+                    self.sow("auxiliary", f"{name}_logits", logits)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ class Entry(NamedTuple):
       image_shape: `(H, W, C)` of the images that it was made for.
       num_classes: classes of the data that it was made for.
       classifier: `Classifier`, or a partial of it.
+      defaults: of options, where other than the field's own default.
 
     A field that a partial binds is part of the name; every other field is an option.
     """
@@ -27,6 +29,7 @@ class Entry(NamedTuple):
     image_shape: tuple[int, int, int] = (224, 224, 3)
     num_classes: int = 1000
     classifier: Callable[..., Classifier] = Classifier
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 def open_fields(factory: Callable[..., nn.Module]) -> set[str]:

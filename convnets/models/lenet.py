@@ -10,7 +10,7 @@ import numpy as np
 
 from ..layers import Conv, constant, he_normal, lecun_normal, relu, scaled_tanh, zeros
 from ..ops import convolve, max_pool, sum_pool
-from .classifier import Classifier, flatten
+from .classifier import Classifier
 from .entry import Entry
 from .perceptron import DenseLayers
 
@@ -137,7 +137,8 @@ class PartialConv(nn.Module):
 
 
 def _digits(backbone, hidden=None) -> Entry:
-    return Entry(backbone, (28, 28, 1), 10, partial(Classifier, pool=flatten, hidden=hidden))
+    classifier = partial(Classifier, hidden=hidden)
+    return Entry(backbone, (28, 28, 1), 10, classifier, {"pool": "flatten"})
 
 
 MODELS = {

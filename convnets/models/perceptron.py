@@ -1,13 +1,12 @@
 """Networks without convolutions: the linear classifier and the multi-layer perceptron."""
 
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 
 from ..layers import Dense, Dropout, he_normal, relu
 from ..layers.initializers import Initializer
-from .classifier import Classifier, flatten
+from .classifier import flatten
 from .entry import Entry
 
 
@@ -26,13 +25,14 @@ class DenseLayers(nn.Module):
     """Dense layers of the given widths, each followed by the activation: `[B, C] -> [B, C']`.
 
     The hidden part of a head; `kernel_init` suits ReLU unless another one is given. `dropout` is
-    the rate before each layer.
+    the rate before each layer, `dropout_behind` that behind each activation.
     """
 
     features: tuple[int, ...]
     activation: Callable = relu
     kernel_init: Initializer = he_normal()
     dropout: float = 0.0
+    dropout_behind: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -41,6 +41,8 @@ class DenseLayers(nn.Module):
                 x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
             dense = Dense(features, kernel_init=self.kernel_init, name=f"dense{number}")
             x = self.activation(dense(x))
+            if self.dropout_behind:
+                x = Dropout(self.dropout_behind, name=f"dropout{number}")(x, train=train)
         return x
 
 
@@ -70,6 +72,6 @@ class MLP(nn.Module):
 
 
 MODELS = {
-    "linear": Entry(Pixels, (28, 28, 1), 10, partial(Classifier, pool=flatten)),
+    "linear": Entry(Pixels, (28, 28, 1), 10, defaults={"pool": "flatten"}),
     "mlp": Entry(MLP, (28, 28, 1), 10),
 }

@@ -33,14 +33,12 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
         num_classes = entry.num_classes
     if num_classes < 0:
         raise UserError(f"num_classes is at least 0 (0 for no head), came {num_classes}")
-    of_classifier = open_fields(entry.classifier)
-    require_options(name, options, of_classifier | open_fields(entry.backbone))
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}  # to hash
-    of_head = {key: value for key, value in options.items() if key in of_classifier}
-    of_backbone = {key: value for key, value in options.items() if key not in of_classifier}
+    of_classifier, of_backbone = open_fields(entry.classifier), open_fields(entry.backbone)
+    require_options(name, options, of_classifier | of_backbone)
     registry_name = None if options else name
-    backbone = entry.backbone(**of_backbone)
-    return entry.classifier(backbone, num_classes, registry_name=registry_name, **of_head)
+    backbone = entry.backbone(**_choose(entry, options, of_backbone))
+    options = _choose(entry, options, of_classifier)
+    return entry.classifier(backbone, num_classes, registry_name=registry_name, **options)
 
 
 def create_backbone(name: str, **options) -> nn.Module:
@@ -52,8 +50,9 @@ def create_backbone(name: str, **options) -> nn.Module:
     (3, 3, 3)
     """
     entry = _find(name)
-    require_options(f"the backbone of {name}", options, open_fields(entry.backbone))
-    return entry.backbone(**options)
+    of_backbone = open_fields(entry.backbone)
+    require_options(f"the backbone of {name}", options, of_backbone)
+    return entry.backbone(**_choose(entry, options, of_backbone))
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -81,6 +80,12 @@ def default_image_shape(name: str) -> tuple[int, int, int]:
     (28, 28, 1)
     """
     return _find(name).image_shape
+
+
+def _choose(entry: Entry, options, fields):
+    """The given options of some fields, else the entry's defaults; lists as tuples, to hash."""
+    chosen = {key: value for key, value in {**entry.defaults, **options}.items() if key in fields}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
 
 
 def _find(name: str) -> Entry:

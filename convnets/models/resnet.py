@@ -8,7 +8,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, Conv, he_normal, relu, zeros
+from ..layers import BatchNorm, Conv, he_normal, relu, run_stage, zeros
 from ..layers.initializers import Initializer
 from ..ops import max_pool
 from .entry import Entry
@@ -106,6 +106,7 @@ class ResNet(nn.Module):
       stem: makes the first convolution, called `(features, name=…)`.
       stem_pool: `[B, H, W, C] -> [B, H', W', C]` between stem and first stage.
       conv, norm: make every other convolution, and every normalization.
+      checkpoint: the backward pass computes each stage again (see `layers.run_stage`).
 
     Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …; for ImageNet their strides are
     2, 4, 8, 16, 32.
@@ -121,6 +122,7 @@ class ResNet(nn.Module):
     stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
     conv: Callable[..., nn.Module] = ConvBeforeNorm
     norm: Callable[..., nn.Module] = BatchNorm
+    checkpoint: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
@@ -128,17 +130,21 @@ class ResNet(nn.Module):
         x = relu(self.norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
         x = self.stem_pool(x)
-        for stage, blocks in enumerate(self.stage_sizes, 1):
-            for number in range(1, blocks + 1):
-                x = self.block(
-                    self.features * 2 ** (stage - 1),
-                    stride=2 if stage > 1 and number == 1 else 1,
-                    conv=self.conv,
-                    norm=self.norm,
-                    name=f"stage{stage}_block{number}",
-                )(x, train=train)
+        for stage in range(1, len(self.stage_sizes) + 1):
+            x = run_stage(self, partial(self._run_blocks, stage=stage, train=train), x)
             endpoints[f"stage{stage}"] = x
         return endpoints
+
+    def _run_blocks(self, x, stage, train):
+        for number in range(1, self.stage_sizes[stage - 1] + 1):
+            x = self.block(
+                self.features * 2 ** (stage - 1),
+                stride=2 if stage > 1 and number == 1 else 1,
+                conv=self.conv,
+                norm=self.norm,
+                name=f"stage{stage}_block{number}",
+            )(x, train=train)
+        return x
 
 
 MODELS = {

@@ -129,6 +129,34 @@ def global_max_pool(x):
     return _first_maximum(x.reshape(x.shape[0], -1, x.shape[3]), 1)
 
 
+def global_l2_pool(x):
+    """The root of the mean square over all pixels: `[B, H, W, C] -> [B, C]`.
+
+    The gradient of a channel that is zero everywhere is zero.
+
+    Reference: Le et al. 2012, "Building high-level features using large scale unsupervised
+    learning", section 3.2, over the whole image. Differs: the mean, not the sum, of the squares, so
+    that the size of the image does not matter.
+
+    >>> global_l2_pool(jnp.array([1.0, 7.0]).reshape(1, 1, 2, 1)).tolist()
+    [[5.0]]
+    """
+    require_images(x, "global_l2_pool")
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = (y * y).mean((1, 2))
+    zero = mean == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, mean))).astype(x.dtype)
+
+
+def global_average_and_max_pool(x):
+    """Means, then maxima over all pixels, side by side: `[B, H, W, C] -> [B, 2 * C]`.
+
+    >>> global_average_and_max_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).tolist()
+    [[1.5, 3.0]]
+    """
+    return jnp.concatenate([global_average_pool(x), global_max_pool(x)], 1)
+
+
 class _Window(NamedTuple):
     """How one axis is pooled: `outputs` windows of `length` pixels, `stride` apart, the first of
     them `low` pixels before the image."""

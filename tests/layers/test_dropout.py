@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convnets.layers import Dropout
+from convnets.layers import Dropout, DropPath
 
 from ..spreading import SPREAD, spread
 
@@ -88,3 +88,21 @@ def test_what_does_not_fit_is_refused():
         Dropout(0.5).apply({}, jnp.ones((2, 2), jnp.int32), train=False)
     with pytest.raises(TypeError, match="train"):
         Dropout(0.5).apply({}, jnp.ones((2, 2)))
+
+
+def test_drop_path_drops_whole_examples_alike_on_all_devices():
+    x = jnp.ones((400, 2, 3))
+    path = DropPath(0.25)
+    y = np.asarray(path.apply({}, x, train=True, rngs={"dropout": KEY}))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+    assert (y == y[:, :1, :1]).all()
+    assert abs((y[:, 0, 0] != 0).mean() - 0.75) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    assert path.apply({}, x, train=False).tolist() == x.tolist()
+    with pytest.raises(ValueError, match="1.5"):
+        DropPath(1.5).apply({}, x, train=True)
+
+    def apply(key, x):
+        return (), path.apply({}, x, train=True, rngs={"dropout": key})
+
+    for way in SPREAD:
+        np.testing.assert_array_equal(spread(apply, way, KEY, x)[1], y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from convnets.layers import BatchNorm, constant
+from convnets.layers import BatchNorm, LayerNorm, constant
 from convnets.ops import collective
 
 from ..spreading import WAYS, spread
@@ -204,3 +204,25 @@ def test_what_does_not_fit_is_refused():
         train_apply(BatchNorm(group_size=7), variables, x)
     with pytest.raises(TypeError, match="train"):
         BatchNorm().apply(variables, x)
+
+
+def test_layer_norm_equals_loops():
+    x = RNG.normal(2, 3, (2, 3, 4, 5))
+    scale, bias = RNG.normal(1, 1, (2, 5))
+    expected = np.empty(x.shape)
+    for place in np.ndindex(x.shape[:3]):
+        pixel = x[place]
+        expected[place] = (pixel - pixel.mean()) / np.sqrt(pixel.var() + 1e-2) * scale + bias
+    variables = {"params": {"scale": scale, "bias": bias}}
+    layer = LayerNorm(epsilon=1e-2)
+    y = layer.apply(jax.tree.map(np.float32, variables), x.astype(np.float32))
+    assert y.dtype == jnp.float32
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-12)
+        check_grads(jax.jit(layer.apply), (variables, x), order=1, eps=1e-5, atol=1e-7, rtol=1e-7)
+    half = layer.apply(jax.tree.map(np.float32, variables), x.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(np.float32), expected, rtol=0.05, atol=0.1)
+    with pytest.raises(TypeError, match="int32"):
+        layer.apply(variables, jnp.ones((2, 5), jnp.int32))

@@ -34,7 +34,7 @@ def test_unknown_name_suggests_the_nearest(create):
 def test_unknown_option_suggests_the_nearest_or_lists_all():
     with pytest.raises(UserError, match=r"resnet50 has no option 'drpout'; did you mean 'dropout'"):
         create_model("resnet50", drpout=0.5)
-    with pytest.raises(UserError, match=r"known: activation, dropout, .*, kernel_init, pool$"):
+    with pytest.raises(UserError, match=r"known: activation, auxiliary, .*, kernel_init, pool$"):
         create_model("mlp", width=3)
     with pytest.raises(UserError, match="the backbone of mlp has no option 'dropout'"):
         create_backbone("mlp", dropout=0.5)

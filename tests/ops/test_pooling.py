@@ -216,3 +216,16 @@ def test_what_does_not_fit_is_refused():
     for pool in (*pools(CASES[0]).values(), ops.global_average_pool, ops.global_max_pool):
         with pytest.raises(TypeError, match="uint8"):
             pool(image.astype(jnp.uint8))
+
+
+def test_global_l2_and_both():
+    x = np.random.default_rng(5).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    x[0, :, :, 2] = 0
+    np.testing.assert_allclose(ops.global_l2_pool(x), np.sqrt((x**2).mean((1, 2))), rtol=1e-5)
+    both = ops.global_average_and_max_pool(x)
+    np.testing.assert_allclose(both[:, :5], x.mean((1, 2)), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(both[:, 5:], x.max((1, 2)))
+    gradient = jax.grad(lambda x: ops.global_l2_pool(x).sum())(x)
+    norms = np.sqrt((x**2).mean((1, 2), keepdims=True)) * 12
+    expected = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
