@@ -2,32 +2,69 @@
 
 from .alexnet import AlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
-from .classifier import Classifier, flatten
+from .classifier import POOLS, Classifier, flatten
+from .convnext import ConvNeXt, ConvNeXtBlock
+from .densenet import DenseLayer, DenseNet
+from .efficientnet import EfficientNet
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
+from .googlenet import ConvUnit, GoogLeNet, Inception
+from .inception_v3 import InceptionV3
+from .inverted_residual import InvertedResidual, round_channels
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
+from .mobilenet import MobileNet
 from .perceptron import MLP, DenseLayers, Pixels
-from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
+from .registry import (
+    create_backbone,
+    create_model,
+    default_image_shape,
+    feature_info,
+    list_models,
+    resolve_name,
+)
 from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
+from .resnet_v2 import PreActivationBlock, PreActivationBottleneck, ResNetV2
+from .resnet_variants import deep_stem, pooled_projection
+from .squeezenet import Fire, SqueezeNet
+from .vgg import VGG
 
 __all__ = [
     "MLP",
+    "POOLS",
+    "VGG",
     "AlexNet",
     "BasicBlock",
     "Bottleneck",
     "ClassicLeNet",
     "Classifier",
+    "ConvNeXt",
+    "ConvNeXtBlock",
+    "ConvUnit",
+    "DenseLayer",
     "DenseLayers",
+    "DenseNet",
+    "EfficientNet",
     "Feature",
+    "Fire",
     "Folded",
+    "GoogLeNet",
+    "Inception",
+    "InceptionV3",
+    "InvertedResidual",
     "LeNet5",
+    "MobileNet",
     "PartialConv",
     "Pixels",
     "PlainBlock",
+    "PreActivationBlock",
+    "PreActivationBottleneck",
     "ResNet",
+    "ResNetV2",
+    "SqueezeNet",
     "Subsampling",
     "create_backbone",
     "create_model",
+    "deep_stem",
     "default_image_shape",
     "describe_endpoints",
     "feature_info",
@@ -35,6 +72,9 @@ __all__ = [
     "fold_batch_norm",
     "list_models",
     "pool_to_row",
+    "pooled_projection",
     "projection",
+    "resolve_name",
+    "round_channels",
     "subsample_and_pad",
 ]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ..errors import UserError
 from ..layers import ones
 from .entry import Entry
-from .resnet import BasicBlock, ConvBeforeNorm, PlainBlock, ResNet
+from .resnet import BasicBlock, PlainBlock, ResNet
 
 
 def subsample_and_pad(x, features: int, stride: int, **_):
@@ -24,6 +24,11 @@ def subsample_and_pad(x, features: int, stride: int, **_):
     """
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[3])))
+
+
+def stem3x3(x, features: int, *, conv, norm, train: bool):
+    """One 3x3 convolution."""
+    return conv(features, 3, name="conv1")(x)
 
 
 def keep(x):
@@ -45,7 +50,7 @@ def entry(depth: int, block) -> Entry:
         stage_sizes=(depth // 6,) * 3,
         block=block,
         features=16,
-        stem=partial(ConvBeforeNorm, kernel_size=3),
+        stem=stem3x3,
         stem_pool=keep,
     )
     return Entry(backbone, (32, 32, 3), 10)

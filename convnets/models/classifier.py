@@ -104,13 +104,16 @@ class Classifier(nn.Module):
         if self.num_classes:
             self._train_auxiliary_heads(endpoints, train)
         if x.ndim == 4:
-            x = pool_named(self.pool)(x)
+            x = self._pool(x)
         if self.hidden is not None:
             x = self.hidden(name="hidden")(x, train=train)
         endpoints["pre_logits"] = x
         if self.num_classes:
             endpoints["logits"] = self._head(x, train)
         return endpoints
+
+    def _pool(self, x):
+        return pool_named(self.pool)(x)
 
     def _head(self, x, train):
         if self.dropout:

@@ -5,19 +5,61 @@ from fnmatch import fnmatchcase
 import flax.linen as nn
 
 from ..errors import UserError, unknown
-from . import alexnet, cifar_resnet, lenet, perceptron, resnet
+from . import (
+    alexnet,
+    cifar_resnet,
+    convnext,
+    densenet,
+    efficientnet,
+    googlenet,
+    inception_v3,
+    lenet,
+    mobilenet,
+    perceptron,
+    resnet,
+    resnet_v2,
+    resnet_variants,
+    squeezenet,
+    vgg,
+)
 from .classifier import Classifier
 from .entry import Entry, open_fields, require_options
 from .features import Feature, describe_endpoints
 
-MODELS = perceptron.MODELS | lenet.MODELS | alexnet.MODELS | cifar_resnet.MODELS | resnet.MODELS
+FAMILIES = (
+    perceptron,
+    lenet,
+    alexnet,
+    vgg,
+    googlenet,
+    inception_v3,
+    cifar_resnet,
+    resnet,
+    resnet_variants,
+    resnet_v2,
+    densenet,
+    squeezenet,
+    mobilenet,
+    efficientnet,
+    convnext,
+)
+MODELS = {name: entry for family in FAMILIES for name, entry in family.MODELS.items()}
+FINDERS = (cifar_resnet.find, resnet_v2.find)  # of names by their form: any depth of a family
+
+ALIASES = {  # timm's name -> ours
+    "mobilenetv2_100": "mobilenet_v2",
+    "mobilenetv2_140": "mobilenet_v2_140",
+    "mobilenetv3_large_100": "mobilenet_v3_large",
+    "mobilenetv3_small_100": "mobilenet_v3_small",
+}
 
 
 def create_model(name: str, num_classes: int | None = None, **options) -> Classifier:
     """A classifier: a backbone and its head, `model.apply(variables, images, train=…) -> logits`.
 
     Args:
-      name: one of `list_models()`, or any depth of a family such as `cifar_resnet{6k + 2}`.
+      name: one of `list_models()`, any depth of a family such as `cifar_resnet{6k + 2}`, or
+        timm's name of one of them.
       num_classes: outputs of the head; None for those of the data that the model was made for
         (1000 for ImageNet, else 10), 0 for no head.
       options: fields of `Classifier` (`dropout`, `dtype`, …) or of the backbone (`norm`, …) that
@@ -35,7 +77,7 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
         raise UserError(f"num_classes is at least 0 (0 for no head), came {num_classes}")
     of_classifier, of_backbone = open_fields(entry.classifier), open_fields(entry.backbone)
     require_options(name, options, of_classifier | of_backbone)
-    registry_name = None if options else name
+    registry_name = None if options else resolve_name(name)
     backbone = entry.backbone(**_choose(entry, options, of_backbone))
     options = _choose(entry, options, of_classifier)
     return entry.classifier(backbone, num_classes, registry_name=registry_name, **options)
@@ -82,6 +124,15 @@ def default_image_shape(name: str) -> tuple[int, int, int]:
     return _find(name).image_shape
 
 
+def resolve_name(name: str) -> str:
+    """Our name of a model, where timm has another one; else the name itself.
+
+    >>> resolve_name("mobilenetv3_large_100"), resolve_name("resnet50")
+    ('mobilenet_v3_large', 'resnet50')
+    """
+    return ALIASES.get(name, name)
+
+
 def _choose(entry: Entry, options, fields):
     """The given options of some fields, else the entry's defaults; lists as tuples, to hash."""
     chosen = {key: value for key, value in {**entry.defaults, **options}.items() if key in fields}
@@ -89,7 +140,9 @@ def _choose(entry: Entry, options, fields):
 
 
 def _find(name: str) -> Entry:
-    entry = MODELS.get(name) or cifar_resnet.find(name)
-    if entry is None:
-        raise unknown("model", name, MODELS)
-    return entry
+    name = resolve_name(name)
+    entries = (MODELS.get(name), *(find(name) for find in FINDERS))
+    for entry in entries:
+        if entry is not None:
+            return entry
+    raise unknown("model", name, MODELS)

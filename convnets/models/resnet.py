@@ -22,6 +22,11 @@ def projection(x, features: int, stride: int, *, conv, norm, train: bool):
     return norm(name="bn_shortcut")(x, train=train)
 
 
+def stem7x7(x, features: int, *, conv, norm, train: bool):
+    """One 7x7 convolution of stride 2."""
+    return conv(features, 7, 2, name="conv1")(x)
+
+
 class PlainBlock(nn.Module):
     """Two 3x3 convolutions in a row: a `BasicBlock` without its shortcut."""
 
@@ -45,6 +50,7 @@ class BasicBlock(nn.Module):
       shortcut: `f(x, features, stride, *, conv, norm, train)`, used where the shape changes.
       last_scale_init: of the last batch norm; with zeros every block starts as its shortcut
         (Goyal et al. 2017, section 5.1), as the paper itself did not.
+      attention: makes what weighs the channels before the shortcut is added; None for nothing.
 
     Reference: He et al. 2015, figure 5, left.
     """
@@ -55,6 +61,7 @@ class BasicBlock(nn.Module):
     norm: Callable[..., nn.Module] = BatchNorm
     shortcut: Callable = projection
     last_scale_init: Initializer = zeros
+    attention: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
@@ -62,6 +69,8 @@ class BasicBlock(nn.Module):
         y = relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.features, 3, name="conv2")(y)
         y = self.norm(name="bn2", scale_init=self.last_scale_init)(y, train=train)
+        if self.attention is not None:
+            y = self.attention(name="attention")(y)
         if x.shape != y.shape:
             x = self.shortcut(
                 x, self.features, self.stride, conv=self.conv, norm=self.norm, train=train
@@ -72,25 +81,38 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 reduce, 3x3, 1x1 expand, added to a shortcut.
 
-    Reference: He et al. 2015, figure 5, right. Differs: the stride sits on the 3x3, as in
-    torchvision, and the last scale starts at zero (Goyal et al. 2017, section 5.1).
+    Attributes:
+      groups, group_width: the 3x3 is cut into `groups`, each `group_width` wide where `features`
+        is 64, and in proportion elsewhere.
+      shortcut, attention: as in `BasicBlock`.
+
+    Reference: He et al. 2015, figure 5, right; Xie et al. 2017, figure 3c, for groups. Differs: the
+    stride sits on the 3x3, as in torchvision, and the last scale starts at zero (Goyal et al. 2017,
+    section 5.1).
     """
 
     features: int
     stride: int = 1
     conv: Callable[..., nn.Module] = ConvBeforeNorm
     norm: Callable[..., nn.Module] = BatchNorm
+    groups: int = 1
+    group_width: int = 64
+    shortcut: Callable = projection
+    attention: Callable[..., nn.Module] | None = None
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, 4*features]
-        y = self.conv(self.features, 1, name="conv1")(x)
+        width = self.features * self.group_width // 64 * self.groups
+        y = self.conv(width, 1, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y, train=train))
-        y = self.conv(self.features, 3, self.stride, name="conv2")(y)
+        y = self.conv(width, 3, self.stride, groups=self.groups, name="conv2")(y)
         y = relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(4 * self.features, 1, name="conv3")(y)
         y = self.norm(name="bn3", scale_init=zeros)(y, train=train)
+        if self.attention is not None:
+            y = self.attention(name="attention")(y)
         if x.shape != y.shape:
-            x = projection(
+            x = self.shortcut(
                 x, 4 * self.features, self.stride, conv=self.conv, norm=self.norm, train=train
             )
         return relu(x + y)
@@ -103,9 +125,9 @@ class ResNet(nn.Module):
       stage_sizes: blocks in each stage.
       block: makes a block, called `(features, stride, conv=…, norm=…, name=…)`.
       features: channels of the stem and width of the first stage.
-      stem: makes the first convolution, called `(features, name=…)`.
+      stem: the convolutions before the first batch norm, `f(x, features, *, conv, norm, train)`.
       stem_pool: `[B, H, W, C] -> [B, H', W', C]` between stem and first stage.
-      conv, norm: make every other convolution, and every normalization.
+      conv, norm: make every convolution and every normalization.
       checkpoint: the backward pass computes each stage again (see `layers.run_stage`).
 
     Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …; for ImageNet their strides are
@@ -118,7 +140,7 @@ class ResNet(nn.Module):
     stage_sizes: tuple[int, ...]
     block: Callable[..., nn.Module]
     features: int = 64
-    stem: Callable[..., nn.Module] = partial(ConvBeforeNorm, kernel_size=7, stride=2)
+    stem: Callable = stem7x7
     stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
     conv: Callable[..., nn.Module] = ConvBeforeNorm
     norm: Callable[..., nn.Module] = BatchNorm
@@ -126,7 +148,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
-        x = self.stem(self.features, name="conv1")(images)
+        x = self.stem(images, self.features, conv=self.conv, norm=self.norm, train=train)
         x = relu(self.norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
         x = self.stem_pool(x)

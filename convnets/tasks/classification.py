@@ -17,6 +17,7 @@ def classification_loss(
     augment=None,
     label_smoothing: float = 0.0,
     loss: str = "cross_entropy",
+    auxiliary_weight: float = 0.3,
 ):
     """The loss function of a classifier.
 
@@ -26,6 +27,8 @@ def classification_loss(
       augment: `f(key, image) -> image` on one float image in [0, 1], in training only.
       label_smoothing: share of each target spread evenly over the classes.
       loss: `cross_entropy`, or `squared_error` against one-hot targets.
+      auxiliary_weight: of the loss of each auxiliary head, in training, where the model has any
+        (Szegedy et al. 2015, section 5); the metric `loss` is that of the logits alone.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. The batch
     has `image` (uint8, or floats in [0, 1]) and `label` `[B]`, and may have `weight` `[B]`, the
@@ -53,7 +56,7 @@ def classification_loss(
                 variables,
                 images,
                 train=True,
-                mutable=["batch_stats"],
+                mutable=["batch_stats", "auxiliary"],
                 rngs={"dropout": dropout_key},
             )
             batch_stats = updates.get("batch_stats", batch_stats)
@@ -61,6 +64,10 @@ def classification_loss(
             logits = model.apply(variables, prepare(batch["image"], normalization), train=False)
         labels, mask = batch["label"], batch.get("mask")
         values = per_example(logits, labels, train)
+        auxiliary = [
+            auxiliary_weight * per_example(logits, labels, train)
+            for logits in (jax.tree.leaves(updates.get("auxiliary", {})) if train else [])
+        ]
         weights = batch.get("weight")
         if mask is not None:
             weights = mask if weights is None else weights * mask
@@ -70,7 +77,7 @@ def classification_loss(
         }
         if logits.shape[-1] > TOP:
             measured[f"top{TOP}_accuracy"] = metrics.top_k_correct(logits, labels, TOP, mask)
-        return losses.weighted_mean(values, weights), (batch_stats, measured)
+        return losses.weighted_mean(sum(auxiliary, values), weights), (batch_stats, measured)
 
     return loss_fn
 

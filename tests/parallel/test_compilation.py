@@ -12,9 +12,9 @@ import pytest
 import convnets
 from convnets import layers, ops
 from convnets.layers import BatchNorm
-from convnets.models.cifar_resnet import BLOCKS, keep
+from convnets.models.cifar_resnet import BLOCKS, keep, stem3x3
 from convnets.models.classifier import Classifier
-from convnets.models.resnet import ConvBeforeNorm, ResNet
+from convnets.models.resnet import ResNet
 from convnets.ops import collective, image
 from convnets.parallel import compile as compile_step
 from convnets.parallel import create_mesh, gather
@@ -30,7 +30,7 @@ def small_resnet(group_size):
         stage_sizes=(1, 1),
         features=8,
         block=BLOCKS["cifar_resnet{}"],
-        stem=partial(ConvBeforeNorm, kernel_size=3),
+        stem=stem3x3,
         stem_pool=keep,
         norm=partial(BatchNorm, group_size=group_size),
     )

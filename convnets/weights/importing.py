@@ -1,0 +1,176 @@
+"""Weights of other libraries' models as variables of ours, and back."""
+
+import re
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from ..errors import UserError
+from ..models import create_model, default_image_shape, resolve_name
+from .layouts import Layout, layout_of
+from .libraries import names_of
+from .names import Names
+from .naming import first_convolution, layer_of, name_variables
+
+COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; used for nothing here
+SHOWN = 5  # names in an error
+
+
+def import_torch(
+    name: str,
+    state_dict: Mapping,
+    source: str = "torchvision",
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    drop_head: bool = False,
+    **options,
+) -> dict:
+    """The variables of `create_model(name)` from a PyTorch state dict, in NumPy arrays.
+
+    Kernels are transposed, dense layers behind a flattened map reordered, and a batch norm's
+    `weight`, `bias`, `running_mean` and `running_var` are `scale`, `bias`, `mean` and `var`.
+    PyTorch's running variance is unbiased, ours biased; both are used as they are. Where the
+    library's batch norms have another epsilon than our model, the difference goes into the running
+    variances, so that inference is the same (training then has our epsilon).
+
+    Args:
+      name: of our model, or timm's name of it.
+      state_dict: name -> array, such as `files.read_state_dict` gives; tensors on the CPU do too.
+      source: the library whose names these are, `torchvision` or `timm`.
+      num_classes, options: as in `create_model`.
+      in_channels: of the images; None for those that the model was made for.
+      drop_head: leave the classes' layer out, in the auxiliary heads too: the result is then for
+        `create_model(name, num_classes=0)`.
+
+    Returns: `{"params": …, "batch_stats": …}`, float32, batch statistics where there are any.
+
+    Raises: UserError where a tensor is missing, left over, or of another shape, naming it.
+
+    >>> import_torch("linear", {}, "torchvision")
+    Traceback (most recent call last):
+    ...
+    convnets.errors.UserError: there is no table of names of 'linear' in torchvision
+    """
+    names = names_of(resolve_name(name), source)
+    title = f"weights of {name} for {source}"
+    model = create_model(name, 0 if drop_head else num_classes, **options)
+    shapes = variable_shapes(model, name, in_channels)
+    named = name_variables(shapes, names)
+    given = {_rename(key, names): value for key, value in state_dict.items()}
+    spare = {key for key in given if key.endswith(COUNTER)}
+    if drop_head:
+        whole = variable_shapes(create_model(name, **options), name, in_channels)
+        spare |= {*name_variables(whole, names).values()} - {*named.values()}
+    require_same_names(title, named.values(), given.keys() - spare)
+    arrays, wrong = {}, []
+    for path, shape in shapes.items():
+        array, layout = np.asarray(given[named[path]]), _layout(path, shape, names)
+        expected = jax.eval_shape(layout.store, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
+        if array.shape != expected or not jnp.issubdtype(array.dtype, jnp.floating):
+            wrong.append(f"{named[path]} {expected} (came {array.dtype} {array.shape})")
+            continue
+        arrays[path] = np.ascontiguousarray(layout.load(array, shape), dtype=np.float32)
+    if wrong:
+        hint = "" if drop_head else "; for other classes give num_classes=… or drop_head=True"
+        raise UserError(f"{title}: expected floats {_list(wrong)}{hint}")
+    arrays = _shift_variances(arrays, _epsilon_over(model, names))
+    return unflatten_dict(arrays, sep="/")
+
+
+def export_torch(name: str, variables: Mapping, target: str = "torchvision", **options) -> dict:
+    """The PyTorch state dict of a model's variables: what `import_torch` reads.
+
+    Args:
+      name, options: as in `create_model`; the number of classes is that of the variables.
+      variables: `{"params": …, "batch_stats": …}`.
+      target: the library whose names it takes.
+
+    Returns: name -> NumPy array, float32, with a `num_batches_tracked` of zero for every batch
+      norm. Imported weights come out with the same bits, except for running variances that took up
+      a difference of epsilon, where the last bit may differ.
+
+    Raises: UserError where variables are missing, left over, or of another shape.
+    """
+    names = names_of(resolve_name(name), target)
+    variables = {key: variables[key] for key in ("params", "batch_stats") if key in variables}
+    given = {path: np.asarray(x) for path, x in flatten_dict(variables, sep="/").items()}
+    head = given.get("params/head/bias")
+    model = create_model(name, 0 if head is None else len(head), **options)
+    in_channels = given[first_convolution(given)].shape[2]
+    shapes = variable_shapes(model, name, in_channels)
+    title = f"variables of {name}"
+    require_same_names(title, shapes, given)
+    wrong = [
+        f"{path} {shape} (came {given[path].shape})"
+        for path, shape in shapes.items()
+        if given[path].shape != shape
+    ]
+    if wrong:
+        raise UserError(f"{title}: expected {_list(wrong)}")
+    given = _shift_variances(given, -_epsilon_over(model, names))
+    state_dict = {}
+    for path, key in name_variables(shapes, names).items():
+        layout = _layout(path, shapes[path], names)
+        state_dict[key] = np.ascontiguousarray(layout.store(given[path]), dtype=np.float32)
+        if path.endswith("/var"):
+            state_dict[key.replace("running_var", COUNTER)] = np.zeros((), np.int64)
+    return state_dict
+
+
+def variable_shapes(model, name: str, in_channels: int | None = None) -> dict[str, tuple]:
+    """The shape of every variable of a model by its path, `params/backbone/conv1/kernel`."""
+    height, width, channels = default_image_shape(name)
+    images = jax.ShapeDtypeStruct((1, height, width, in_channels or channels), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    return {path: leaf.shape for path, leaf in flatten_dict(variables, sep="/").items()}
+
+
+def require_same_names(title: str, expected, given):
+    """Refuse what is missing, and what is left over, by name."""
+    expected, given = set(expected), set(given)
+    faults = []
+    if expected - given:
+        faults.append(f"missing {_list(sorted(expected - given))}")
+    if given - expected:
+        faults.append(f"left over {_list(sorted(given - expected))}")
+    if faults:
+        raise UserError(f"{title}: {'; '.join(faults)}")
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _rename(key: str, names: Names) -> str:
+    for pattern, template in names.renamed:
+        key = re.sub(pattern, template, key)
+    return key
+
+
+def _layout(path: str, shape, names: Names) -> Layout:
+    module, _, word = layer_of(path).rpartition("/")
+    if word != "bias":
+        for pattern, layout in names.layouts.items():
+            if re.fullmatch(pattern, module if word == "kernel" else f"{module}/{word}"):
+                return layout
+    return layout_of(shape)
+
+
+def _epsilon_over(model, names: Names) -> float:
+    """By how much the library's epsilon is larger than our model's."""
+    return 0.0 if names.epsilon is None else names.epsilon - model.backbone.epsilon
+
+
+def _shift_variances(arrays, difference: float) -> dict:
+    """The running variances raised by a difference, which goes into their epsilon elsewhere."""
+    if not difference:
+        return arrays
+    return {
+        path: (x + np.float64(difference)).astype(np.float32) if path.endswith("/var") else x
+        for path, x in arrays.items()
+    }
