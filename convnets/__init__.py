@@ -40,6 +40,7 @@ _HOMES = {
         "update",
     ],
     "tasks": ["classification_loss"],
+    "weights": ["load_pretrained"],
     "summary": ["format_summary", "summarize"],
     "fitting": ["fit", "predict"],
     "runs": ["evaluate_run", "load_run"],

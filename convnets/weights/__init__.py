@@ -8,12 +8,18 @@ from .preprocessing import (
     imagenet_classes,
     preprocess,
 )
+from .pretrained import Pretrained, adapt_input, load_pretrained
+from .releases import list_pretrained
 
 __all__ = [
     "Preprocessing",
+    "Pretrained",
+    "adapt_input",
     "crop_center",
     "describe_preprocessing",
     "imagenet_classes",
+    "list_pretrained",
+    "load_pretrained",
     "preprocess",
     "read_state_dict",
     "write_safetensors",

@@ -298,6 +298,10 @@ def test_writing_refuses_and_leaves_nothing(tmp_path):
             write_safetensors(path, wrong)
     with pytest.raises(UserError, match="cannot write"):
         write_safetensors(tmp_path / "none" / "x", {"x": FLOATS})
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        write_safetensors(tmp_path / "folder", {"x": FLOATS})
+    (tmp_path / "folder").rmdir()
     assert path.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -319,14 +323,14 @@ def attack(path, data, rng, times):
 def test_spoiled_files_are_refused_or_right(tmp_path):
     path, rng = tmp_path / "weights", np.random.default_rng(0)
     survivors = 0
-    for state_dict in attack(path, as_archive(made.ordered(entries())), rng, 1500):
+    for state_dict in attack(path, as_archive(made.ordered(entries())), rng, 600):
         require_equal(state_dict, EXPECTED)  # a zip has checksums
         survivors += 1
-    assert survivors > 30
-    for _ in attack(path, as_legacy(made.ordered(entries(untyped=False))), rng, 1500):
+    assert survivors > 10
+    for _ in attack(path, as_legacy(made.ordered(entries(untyped=False))), rng, 600):
         pass
     write_safetensors(path, EXPECTED)
-    for _ in attack(path, path.read_bytes(), rng, 1500):
+    for _ in attack(path, path.read_bytes(), rng, 600):
         pass
 
 
@@ -363,6 +367,6 @@ def test_files_that_torch_wrote(tmp_path, kind):
             read_state_dict(path), {k: v.numpy() for k, v in network.state_dict().items()}
         )
     written = path.read_bytes()
-    for spoiled in attack(path, written, np.random.default_rng(1), 500):
+    for spoiled in attack(path, written, np.random.default_rng(1), 200):
         if today:
             require_equal(spoiled, {k: v.numpy() for k, v in network.state_dict().items()})
