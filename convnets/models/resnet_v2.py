@@ -16,7 +16,7 @@ from ..ops import max_pool
 from .cifar_resnet import keep
 from .entry import Entry
 from .resnet import ConvBeforeNorm
-from .resnet_variants import SIZES
+from .resnet_variants import BASIC, SIZES
 
 
 class PreActivationBlock(nn.Module):
@@ -117,7 +117,7 @@ class ResNetV2(nn.Module):
 
 def entry(depth: int) -> Entry:
     """A pre-activation ResNet for ImageNet of that depth."""
-    block = PreActivationBlock if depth < 50 else PreActivationBottleneck
+    block = PreActivationBlock if depth in BASIC else PreActivationBottleneck
     return Entry(partial(ResNetV2, stage_sizes=SIZES[depth], block=block))
 
 

@@ -48,19 +48,17 @@ class ChannelAttention(nn.Module):
         return SqueezeExcitation(squeezed, name="squeeze_excitation")(x)
 
 
-SIZES = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
+BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+SIZES = BASIC | BOTTLENECK
+MORE_SIZES = {26: (2, 2, 2, 2), 200: (3, 24, 36, 3)}  # of bottlenecks
 
 
 def entry(depth: int, **options) -> Entry:
     """A ResNet for ImageNet of that depth; options of its block."""
-    block = BasicBlock if depth < 50 else Bottleneck
-    return Entry(partial(ResNet, stage_sizes=SIZES[depth], block=partial(block, **options)))
+    block = BasicBlock if depth in BASIC else Bottleneck
+    sizes = (SIZES | MORE_SIZES)[depth]
+    return Entry(partial(ResNet, stage_sizes=sizes, block=partial(block, **options)))
 
 
 def with_deep_stem(depth: int) -> Entry:
@@ -81,6 +79,6 @@ MODELS = (
         "resnext101_32x48d": entry(101, groups=32, group_width=48),
         "resnext101_64x4d": entry(101, groups=64, group_width=4),
     }
-    | {f"resnet{depth}d": with_deep_stem(depth) for depth in SIZES}
+    | {f"resnet{depth}d": with_deep_stem(depth) for depth in SIZES | MORE_SIZES}
     | {f"seresnet{depth}": entry(depth, attention=ChannelAttention) for depth in SIZES}
 )

@@ -1,0 +1,287 @@
+"""Pretrained models: fetched, verified, adapted; the hub and the import of names are stand-ins."""
+
+import hashlib
+import json
+import sys
+from types import SimpleNamespace
+
+import huggingface_hub
+import huggingface_hub.constants
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+import convnets
+from convnets.errors import UserError
+from convnets.weights import Preprocessing, adapt_input, load_pretrained, write_safetensors
+from convnets.weights.pretrained import count_classes
+from convnets.weights.releases import RELEASES, Release
+
+SMALL = "cifar_resnet8"  # 32x32x3, ten classes
+COMMIT = "0" * 40
+CONFIG = {
+    "architecture": SMALL,
+    "num_classes": 10,
+    "label_names": [f"thing {number}" for number in range(10)],
+    "pretrained_cfg": {"input_size": [3, 32, 32], "crop_pct": 1.0, "interpolation": "bicubic"},
+}
+
+
+def fill(name, num_classes=10):
+    """Random variables of a model, as a state dict whose names are our own paths."""
+    model = convnets.create_model(name, num_classes)
+    shape = (1, 32, 32, 3)
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(shape), train=False))
+    rng = np.random.default_rng(0)
+    return {
+        ".".join(path): np.abs(0.1 * rng.standard_normal(leaf.shape)).astype(np.float32)
+        for path, leaf in flatten_dict(tree).items()
+    }
+
+
+@pytest.fixture
+def imports(monkeypatch):
+    """Stands in for the import of names: ours, with `fc` for the head. Returns its calls."""
+    calls = []
+
+    def import_torch(name, state_dict, source="torchvision", *, drop_head=False, **options):
+        calls.append((name, source, drop_head, options))
+        paths = {k.replace("fc.", "params.head."): x for k, x in state_dict.items()}
+        if drop_head:
+            paths = {k: x for k, x in paths.items() if not k.startswith("params.head")}
+        return unflatten_dict({tuple(k.split(".")): x for k, x in paths.items()})
+
+    fake = SimpleNamespace(import_torch=import_torch)
+    monkeypatch.setitem(sys.modules, "convnets.weights.importing", fake)
+    return calls
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "small.safetensors"
+    state_dict = {k.replace("params.head.", "fc."): x for k, x in fill(SMALL).items()}
+    write_safetensors(path, state_dict)
+    return path
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path, weights):
+    """A cache of the hub with one repository, and no network."""
+    monkeypatch.setitem(RELEASES, "small.x_in1k", Release(SMALL, "timm/small.x_in1k", None))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "cache" / "models--timm--small.x_in1k"
+    for name in ("blobs", "refs", f"snapshots/{COMMIT}"):
+        (folder / name).mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    data = weights.read_bytes()
+    files = {"model.safetensors": (data, hashlib.sha256(data).hexdigest())}
+    files["config.json"] = (json.dumps(CONFIG).encode(), "1" * 40)
+    for name, (content, etag) in files.items():
+        (folder / "blobs" / etag).write_bytes(content)
+        (folder / "snapshots" / COMMIT / name).symlink_to(f"../../blobs/{etag}")
+    return folder
+
+
+def logits(found, images):
+    return np.asarray(found.model.apply(found.variables, images, train=False))
+
+
+def test_from_the_cache_of_the_hub(hub, imports):
+    found = load_pretrained("small.x_in1k", cache_dir=hub.parent)
+    assert imports == [(SMALL, "timm", False, {})]
+    assert found.model == convnets.create_model(SMALL)
+    assert found.preprocessing.class_names == tuple(CONFIG["label_names"])
+    assert found.preprocessing[:3] == (32, 1.0, "bicubic")
+    expected = fill(SMALL)
+    given = {".".join(path): x for path, x in flatten_dict(found.variables).items()}
+    assert set(given) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(given[name], array)
+    images = np.random.default_rng(1).random((2, 32, 32, 3), np.float32)
+    assert np.ptp(logits(found, images)) > 0
+
+
+def test_what_is_asked_of_the_hub(monkeypatch, imports, weights, tmp_path):
+    asked = []
+
+    def hf_hub_download(repository, file, *, cache_dir):
+        asked.append((repository, file, cache_dir))
+        if file == "model.safetensors":
+            return str(weights)
+        (tmp_path / file).write_text(json.dumps(CONFIG))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    monkeypatch.setitem(RELEASES, "small.x_in1k", Release(SMALL, "timm/small.x_in1k", None))
+    load_pretrained("small.x_in1k", cache_dir="here")
+    names = ("model.safetensors", "config.json")
+    assert asked == [("timm/small.x_in1k", name, "here") for name in names]
+
+
+def test_damaged_files_of_the_cache(hub, imports):
+    blob = next(path for path in (hub / "blobs").iterdir() if len(path.name) == 64)
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(UserError, match="SHA-256") as caught:
+        load_pretrained("small.x_in1k", cache_dir=hub.parent)
+    assert str(blob) in str(caught.value)
+    assert "delete" in str(caught.value)
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    (hub / "blobs" / ("1" * 40)).write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is damaged, delete it"):
+        load_pretrained("small.x_in1k", cache_dir=hub.parent)
+    assert imports == []
+
+
+@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no network"), OSError("no network")])
+def test_without_network(monkeypatch, error):
+    def hf_hub_download(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    address = "https://huggingface.co/timm/resnet18.tv_in1k/resolve/main/model.safetensors"
+    with pytest.raises(UserError, match="no network") as caught:
+        load_pretrained("resnet18")
+    assert address in str(caught.value)
+    assert "file=PATH" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_real_client_without_network(hub):
+    with pytest.raises(UserError, match="cannot fetch model.safetensors of timm/resnet18.tv_in1k"):
+        load_pretrained("resnet18", cache_dir=hub.parent)
+
+
+def test_from_a_file(imports, weights, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)  # not called
+    found = load_pretrained(SMALL, file=weights, source="torchvision")
+    assert imports == [(SMALL, "torchvision", False, {})]
+    assert found.preprocessing == Preprocessing(32)  # ten classes: not ImageNet's
+    with pytest.raises(UserError, match="nothing.pt"):
+        load_pretrained(SMALL, file=weights.with_name("nothing.pt"))
+
+
+def test_a_file_of_other_classes_is_taken_as_it_is(imports, weights):
+    state_dict = {k.replace("params.head.", "fc."): x for k, x in fill(SMALL, 7).items()}
+    write_safetensors(weights, state_dict)
+    for num_classes in (None, 7):
+        found = load_pretrained(SMALL, file=weights, num_classes=num_classes)
+        assert imports.pop() == (SMALL, "timm", False, {"num_classes": 7})
+        assert found.model.num_classes == 7
+        head = found.variables["params"]["head"]
+        np.testing.assert_array_equal(head["bias"], state_dict["fc.bias"])
+
+
+def test_another_number_of_classes(hub, imports):
+    whole = load_pretrained("small.x_in1k", cache_dir=hub.parent)
+    found = load_pretrained("small.x_in1k", cache_dir=hub.parent, num_classes=4)
+    again = load_pretrained("small.x_in1k", cache_dir=hub.parent, num_classes=4)
+    assert imports[1] == (SMALL, "timm", True, {})
+    assert found.preprocessing.class_names is None
+    head = found.variables["params"]["head"]
+    assert head["bias"].shape == (4,)
+    assert np.std(head["kernel"]) > 0
+    np.testing.assert_array_equal(head["kernel"], again.variables["params"]["head"]["kernel"])
+    images = np.random.default_rng(1).random((2, 32, 32, 3), np.float32)
+    assert logits(found, images).shape == (2, 4)
+    none = load_pretrained("small.x_in1k", cache_dir=hub.parent, num_classes=0)
+    assert "head" not in none.variables["params"]
+    features = whole.model.apply(whole.variables, images, train=False, method="endpoints")
+    np.testing.assert_allclose(logits(none, images), features["pre_logits"], rtol=1e-6)
+
+
+def test_gray_images_give_what_their_copies_gave(imports, weights):
+    gray = np.random.default_rng(2).standard_normal((2, 32, 32, 1)).astype(np.float32)
+    whole = load_pretrained(SMALL, file=weights)
+    found = load_pretrained(SMALL, file=weights, in_channels=1)
+    expected = logits(whole, gray.repeat(3, axis=3))
+    assert np.abs(expected[0] - expected[1]).max() > 0
+    np.testing.assert_allclose(logits(found, gray), expected, rtol=1e-4)
+    assert found.preprocessing.mean == pytest.approx((0.449,))
+    assert found.preprocessing.std == pytest.approx((0.226,))
+
+
+def test_images_of_many_channels(imports, weights):
+    images = np.random.default_rng(2).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    whole = load_pretrained(SMALL, file=weights)
+    found = load_pretrained(SMALL, file=weights, in_channels=6, adapt="repeat", num_classes=10)
+    twice = np.concatenate([images, images], axis=3)
+    np.testing.assert_allclose(logits(found, twice), logits(whole, images), rtol=1e-4)
+    assert len(found.preprocessing.mean) == len(found.preprocessing.std) == 6
+    with pytest.raises(UserError, match="adapt='repeat'"):
+        load_pretrained(SMALL, file=weights, in_channels=4)
+
+
+def test_adapting_the_first_kernel():
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 5)).astype(np.float32)
+    summed = adapt_input(kernel, 1, "sum")
+    expected = kernel[:, :, 0] + kernel[:, :, 1] + kernel[:, :, 2]
+    np.testing.assert_allclose(summed[:, :, 0], expected, atol=1e-6)
+    for channels in (1, 2, 4, 7):
+        repeated = adapt_input(kernel, channels, "repeat")
+        assert repeated.shape == (3, 3, channels, 5)
+        assert repeated.dtype == np.float32
+        for index in range(channels):
+            np.testing.assert_allclose(
+                repeated[:, :, index], kernel[:, :, index % 3] * 3 / channels, rtol=1e-6
+            )
+    for how in ("sum", "repeat"):
+        np.testing.assert_array_equal(adapt_input(kernel, 3, how), kernel)
+    with pytest.raises(UserError, match="1 channel, came 4"):
+        adapt_input(kernel, 4, "sum")
+    with pytest.raises(UserError, match="to 0 channels"):
+        adapt_input(kernel, 0, "repeat")
+    with pytest.raises(UserError, match="unknown adaption 'mean'"):
+        adapt_input(kernel, 1, "mean")
+    with pytest.raises(UserError, match=r"\[3, 3, 64, 5\]"):
+        adapt_input(np.zeros((3, 3, 64, 5)), 1, "sum")
+
+
+def test_weights_that_do_not_fit(imports, weights):
+    right = {k.replace("params.head.", "fc."): x for k, x in fill(SMALL).items()}
+    first = next(name for name in right if name.endswith("kernel") and right[name].ndim == 4)
+    for change, message in [
+        ({first: None}, f"have no {first}"),
+        ({"params.more": np.zeros(1, np.float32)}, "more than the model: params.more"),
+        ({first: right[first][..., :4]}, f"expected {first} of shape"),
+        ({first: right[first][..., 0]}, f"expected {first} of shape"),
+        ({"fc.kernel": None}, "have no params.head.kernel"),
+    ]:
+        changed = {k: x for k, x in (right | change).items() if x is not None}
+        write_safetensors(weights, changed)
+        with pytest.raises(UserError) as caught:
+            load_pretrained(SMALL, file=weights)
+        assert message in str(caught.value)
+
+
+def test_names_and_options_are_checked_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
+    with pytest.raises(UserError, match="list_pretrained"):
+        load_pretrained("resnet51")
+    with pytest.raises(UserError, match="unknown adaption 'mean'"):
+        load_pretrained("resnet18", adapt="mean")
+    with pytest.raises(UserError, match="unknown model 'resnet51'"):
+        load_pretrained("resnet51", file="x.pt")
+    with pytest.raises(UserError, match="num_classes"):
+        load_pretrained("resnet18", num_classes=-1)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ({"fc.weight": 5, "fc.bias": 5, "layer1.0.bn1.bias": 7}, 5),
+        ({"classifier.6.bias": 5, "classifier.0.bias": 9, "classifier.3.bias": 8}, 5),
+        ({"classifier.10.bias": 5, "classifier.9.bias": 9}, 5),
+        ({"head.fc.bias": 5, "head.norm.bias": 9, "stem.1.bias": 3}, 5),
+        ({"classifier.bias": 5}, 5),
+        ({"AuxLogits.fc.bias": 9, "aux1.fc2.bias": 9, "fc.bias": 5}, 5),
+        ({"conv1.weight": 9, "bn1.bias": 9}, None),
+    ],
+)
+def test_counting_classes(names, classes):
+    assert count_classes({name: np.zeros(size) for name, size in names.items()}) == classes
