@@ -55,17 +55,18 @@ def import_torch(
     ...
     convnets.errors.UserError: there is no table of names of 'linear' in torchvision
     """
-    names = names_of(resolve_name(name), source)
     title = f"weights of {name} for {source}"
     model = create_model(name, 0 if drop_head else num_classes, **options)
+    names = names_of(resolve_name(name), source)
     shapes = variable_shapes(model, name, in_channels)
     named = name_variables(shapes, names)
     given = {_rename(key, names): value for key, value in state_dict.items()}
-    spare = {key for key in given if key.endswith(COUNTER)}
+    spare = {key.replace("running_var", COUNTER) for key in named.values()}
     if drop_head:
         whole = variable_shapes(create_model(name, **options), name, in_channels)
         spare |= {*name_variables(whole, names).values()} - {*named.values()}
-    require_same_names(title, named.values(), given.keys() - spare)
+        spare |= {key.replace("running_var", COUNTER) for key in spare}
+    require_same_names(title, named.values(), given.keys() - (spare - {*named.values()}))
     arrays, wrong = {}, []
     for path, shape in shapes.items():
         array, layout = np.asarray(given[named[path]]), _layout(path, shape, names)
@@ -95,11 +96,11 @@ def export_torch(name: str, variables: Mapping, target: str = "torchvision", **o
 
     Raises: UserError where variables are missing, left over, or of another shape.
     """
-    names = names_of(resolve_name(name), target)
     variables = {key: variables[key] for key in ("params", "batch_stats") if key in variables}
     given = {path: np.asarray(x) for path, x in flatten_dict(variables, sep="/").items()}
     head = given.get("params/head/bias")
     model = create_model(name, 0 if head is None else len(head), **options)
+    names = names_of(resolve_name(name), target)
     in_channels = given[first_convolution(given)].shape[2]
     shapes = variable_shapes(model, name, in_channels)
     title = f"variables of {name}"

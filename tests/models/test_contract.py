@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.extend.core import Var
 
 from convnets.models import create_model, default_image_shape, feature_info, list_models
 
@@ -39,13 +40,41 @@ PUBLISHED = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "alexnet_two_tower": 60_965_224,
+    "vgg11": 132_863_336,
+    "vgg16": 138_357_544,
+    "vgg19_bn": 143_678_248,
+    "googlenet": 13_004_888,
+    "inception_v3": 27_161_264,
+    "wide_resnet50_2": 68_883_240,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+    "resnext101_32x48d": 828_411_176,
+    "resnet50d": 25_576_264,
+    "seresnet50": 28_088_024,
+    "resnetv2_50": 25_549_352,
+    "cifar_wrn28_10": 36_479_194,
+    "densenet121": 7_978_856,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
+    "squeezenet1_0": 1_248_424,
+    "squeezenet1_1": 1_235_496,
+    "mobilenet_v2": 3_504_872,
+    "mobilenet_v3_small": 2_542_856,
+    "mobilenet_v3_large": 5_483_032,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b7": 66_347_960,
+    "convnext_tiny": 28_589_128,
+    "convnext_large": 197_767_336,
 }
 
 # Small enough to run; the deep ones repeat their blocks.
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
-RUN += ["alexnet", "resnet18", "resnet50"]
-RUN_AT = {"alexnet": 63}  # pixels; the others at 32 at most
+RUN += ["alexnet", "resnet18", "resnet50", "resnetv2_18", "cifar_wrn10_1"]
+RUN += ["squeezenet1_1", "mobilenet_v3_small"]
+RUN_AT = {"alexnet": 63, "squeezenet1_1": 64}  # pixels; the others at 32 at most
 
 
 def shapes(name, image_shape, *, train=False, **options):
@@ -72,8 +101,9 @@ def count(params):
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_at_two_sizes(name):
     height, width, _ = default_image_shape(name)
-    endpoints, _ = shapes_at_default(name)
-    larger, variables = shapes(name, (height + 64, width + 32, 5))
+    endpoints, at_first = shapes_at_default(name)
+    larger, variables = shapes(name, (height + 64, width + 32, 5), train=True)
+    assert jax.tree.structure(variables) == jax.tree.structure(at_first)  # whatever `train` is
     features = feature_info(name)
     assert {*endpoints} == {feature.name for feature in features} | {"pre_logits", "logits"}
     for name, stride, channels in features:
@@ -95,9 +125,38 @@ def test_parameters_are_as_many_as_published(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_variables_do_not_depend_on_train(name):
-    _, trained = shapes(name, default_image_shape(name), train=True)
-    assert trained == shapes_at_default(name)[1]
+def test_all_variables_count(name):
+    """Logits, those of auxiliary heads too, need every variable; statistics change in training."""
+    _, variables = shapes_at_default(name)
+    images = jax.ShapeDtypeStruct((2, *default_image_shape(name)), jnp.float32)
+    paths = [path for path in sorted(flatten_dict(variables, sep="/"))]
+    model = create_model(name)
+
+    def logits(variables, images):
+        return model.apply(variables, images, train=False, mutable=["auxiliary"])
+
+    program = jax.make_jaxpr(logits)(variables, images).jaxpr
+    assert len(program.invars) == len(paths) + 1
+    unused = [path for path, x in zip(paths, program.invars) if x not in needed(program)]
+    assert unused == []
+
+    def train(variables, images):
+        keys = {"dropout": jax.random.key(0)}
+        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=keys)[1]
+
+    if "batch_stats" in variables:
+        program = jax.make_jaxpr(train)(variables, images).jaxpr
+        assert len(program.outvars) == len(jax.tree.leaves(variables["batch_stats"]))
+        assert not {*program.outvars} & {*program.invars}
+
+
+def needed(program):
+    """The variables of a program that its results are made of."""
+    found = {x for x in program.outvars if isinstance(x, Var)}
+    for equation in reversed(program.eqns):
+        if not found.isdisjoint(equation.outvars):
+            found |= {x for x in equation.invars if isinstance(x, Var)}
+    return found
 
 
 @pytest.mark.parametrize("name", RUN)
