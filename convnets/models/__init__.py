@@ -1,6 +1,6 @@
 """Networks: backbones from images to named endpoints, a head for them, and both by name."""
 
-from .alexnet import AlexNet, pool_to_row
+from .alexnet import AlexNet, TwoTowerAlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
 from .classifier import Classifier, flatten
 from .features import Feature, describe_endpoints
@@ -26,6 +26,7 @@ __all__ = [
     "PlainBlock",
     "ResNet",
     "Subsampling",
+    "TwoTowerAlexNet",
     "create_backbone",
     "create_model",
     "default_image_shape",
