@@ -3,6 +3,7 @@
 from .alexnet import AlexNet, TwoTowerAlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
 from .classifier import Classifier, flatten
+from .deepface import DeepFace
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
@@ -17,6 +18,7 @@ __all__ = [
     "Bottleneck",
     "ClassicLeNet",
     "Classifier",
+    "DeepFace",
     "DenseLayers",
     "Feature",
     "Folded",
