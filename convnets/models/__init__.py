@@ -6,6 +6,8 @@ from .classifier import Classifier, flatten
 from .deepface import DeepFace
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
+from .fully_convolutional import FullyConvolutional, to_fully_convolutional
+from .heads import reset_head
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
@@ -22,6 +24,7 @@ __all__ = [
     "DenseLayers",
     "Feature",
     "Folded",
+    "FullyConvolutional",
     "LeNet5",
     "PartialConv",
     "Pixels",
@@ -39,5 +42,7 @@ __all__ = [
     "list_models",
     "pool_to_row",
     "projection",
+    "reset_head",
     "subsample_and_pad",
+    "to_fully_convolutional",
 ]
