@@ -10,8 +10,9 @@ import numpy as np
 from flax.errors import ScopeParamShapeError
 
 from ..errors import UserError
-from ..layers import Conv, Dense
-from ..ops import adaptive_average_pool, average_pool, max_pool
+from ..layers import Dense
+from ..layers.initializers import Initializer
+from ..ops import adaptive_average_pool, average_pool, convolve_windows, max_pool
 from .alexnet import pool_to_row
 from .classifier import POOLS, Classifier, flatten, pool_named
 from .registry import default_image_shape
@@ -113,19 +114,35 @@ class FullyConvolutional(nn.Module):
                 return next_function(*args, **kwargs)
             if path not in sizes:
                 return next_function(*args, **kwargs)
-            return Conv(
-                layer.features,
-                sizes[path],
-                padding=0,
-                use_bias=layer.use_bias,
-                kernel_init=layer.kernel_init,
-                bias_init=layer.bias_init,
-                parent=layer.scope,
-            )(*args)
+            fields = (layer.use_bias, layer.kernel_init, layer.bias_init)
+            return WindowDense(layer.features, sizes[path], *fields, parent=layer.scope)(*args)
 
         model = self.classifier.copy(parent=self.scope)  # in this scope itself, not in one below it
         with nn.intercept_methods(replace):
             return getattr(model, method)(images, train=train)
+
+
+class WindowDense(nn.Module):
+    """A dense layer over every window of a map, which is a convolution without padding.
+
+    Parameters: `kernel [h, w, C, features]`, `bias [features]`.
+    """
+
+    features: int
+    size: Pair
+    use_bias: bool
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @nn.compact
+    def __call__(self, x):  # [B, H, W, C] -> [B, H - h + 1, W - w + 1, features]
+        shape = (*self.size, x.shape[3], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x = convolve_windows(x, kernel.astype(x.dtype))
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
 def _l2(x, size):

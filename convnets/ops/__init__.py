@@ -13,7 +13,7 @@ from .image import (
     to_float,
     translate,
 )
-from .local import convolve_locally
+from .local import convolve_locally, convolve_windows
 from .local_response import local_response_normalization
 from .lowerings import LOWERINGS, current_lowering, lowering, requested_lowering
 from .pooling import (
@@ -39,6 +39,7 @@ __all__ = [
     "compose",
     "convolve",
     "convolve_locally",
+    "convolve_windows",
     "current_lowering",
     "flip_horizontal",
     "fuse_convolutions",

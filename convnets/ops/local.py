@@ -1,4 +1,4 @@
-"""Convolution without sharing: a kernel of its own for every pixel of the result."""
+"""Convolutions as products of matrices with windows: unshared ones, and ones of wide kernels."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -47,6 +47,31 @@ def convolve_locally(x, kernel, *, stride=1, padding=0):
     x = _windows(x, 1, size[0], strides[0], rows)  # [B, H', kernel H, W, C]
     x = _windows(x, 3, size[1], strides[1], columns)  # [B, H', kernel H, W', kernel W, C]
     return jnp.einsum("bhiwjc,hwijcf->bhwf", x, kernel)
+
+
+def convolve_windows(x, kernel):
+    """The convolution without padding at stride 1, as one product of its windows and the kernel.
+
+    For kernels that are dense layers, of many megabytes, over maps of few pixels: they are read
+    once and as they lie, where `convolve` may lay them out anew in every call. Memory is `kernel H
+    * kernel W * C` values for each pixel of the result.
+
+    Args:
+      x: `[B, H, W, C]`, floats.
+      kernel: `[kernel H, kernel W, C, features]`, of the dtype of `x`.
+
+    Returns: `[B, H', W', features]` in the dtype of `x`.
+
+    Raises: TypeError for integers, UserError for images smaller than the kernel.
+
+    >>> convolve_windows(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 2, 1, 4))).shape
+    (1, 3, 4, 4)
+    """
+    require_images(x, "convolve_windows")
+    rows, columns = output_size(x.shape[1:3], kernel.shape[:2])
+    x = _windows(x, 1, kernel.shape[0], 1, rows)  # [B, H', kernel H, W, C]
+    x = _windows(x, 3, kernel.shape[1], 1, columns)  # [B, H', kernel H, W', kernel W, C]
+    return jnp.einsum("bhiwjc,ijcf->bhwf", x, kernel)
 
 
 def _windows(x, axis, length, stride, count):
