@@ -46,12 +46,12 @@ PUBLISHED = {
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
 RUN += ["alexnet", "alexnet_two_tower", "alexnet_b", "resnet18", "resnet50", "deepface"]
-RUN_AT = {
+RUN_AT = {  # pixels; the others at 32 at most
     "alexnet": 63,
     "alexnet_two_tower": 63,
     "alexnet_b": 63,
     "deepface": 72,
-}  # pixels; the others at 32 at most
+}
 
 
 def shapes(name, image_shape, *, train=False, **options):
