@@ -15,6 +15,8 @@ _HOMES = {
         "feature_info",
         "fold_batch_norm",
         "list_models",
+        "reset_head",
+        "to_fully_convolutional",
     ],
     "data": [
         "batches",

@@ -119,6 +119,25 @@ def end_to_end(archive: dict) -> str:
     return f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions."
 
 
+def fully_convolutional(archive: dict) -> str:
+    rows = [("images/s", "image", "places", "in one pass", "sliding window", "ratio")]
+    for model in dict.fromkeys(line["model"] for line in archive["results"]):
+        lines = [line for line in archive["results"] if line["model"] == model]
+        whole, sliding, ratio = (
+            [line[name] for line in lines] for name in ("whole", "sliding", "ratio")
+        )
+        spread = f"{statistics.median(ratio):.1f} ({min(ratio):.1f} - {max(ratio):.1f})"
+        rates = (f"{statistics.median(rates):.3g}" for rates in (whole, sliding))
+        size = "x".join(map(str, lines[0]["image_shape"]))
+        places = "x".join(map(str, lines[0]["places"]))
+        rows.append((model, size, places, *rates, spread))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions; a ratio is the "
+        "median of the pairs' (in brackets the least and the most)."
+    )
+
+
 def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
 
@@ -131,6 +150,7 @@ def format_ratio(found: dict) -> str:
 TABLES = {
     "digits_defaults": digits_defaults,
     "end_to_end": end_to_end,
+    "fully_convolutional": fully_convolutional,
     "input_path": input_path,
     "mnist_lenet5": mnist_lenet5,
     "speed": speed,

@@ -173,6 +173,19 @@ def test_end_to_end_claim():
         assert statistics.median(ratios) >= 0.8
 
 
+def test_fully_convolutional_claim():
+    archive = json.loads((FOLDER / "results" / "fully_convolutional.json").read_text())
+    assert archive["command"] == "python experiments/fully_convolutional.py"
+    for model, bar in (("lenet1", 10), ("lenet5", 5), ("alexnet", 2)):
+        lines = [line for line in archive["results"] if line["model"] == model]
+        assert len(lines) == archive["settings"]["repetitions"] >= 5
+        assert statistics.median(line["ratio"] for line in lines) >= bar
+        for line in lines:
+            assert line["ratio"] == pytest.approx(line["whole"] / line["sliding"])
+            # LeNet-1 alone has no padding, whose crops see zeros where the map sees the image.
+            assert (line["difference"] < 1e-5) == (model == "lenet1")
+
+
 def test_readme_tables_are_up_to_date(tmp_path):
     asked_for = re.findall(r"<!-- table: (\w+)", (ROOT / "README.md").read_text())
     assert sorted(asked_for) == ARCHIVED

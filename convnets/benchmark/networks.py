@@ -101,19 +101,17 @@ def _classic_lenet(backbone: ClassicLeNet, workload):
 
 
 def _alexnet(backbone: AlexNet, workload):
-    yield _conv("backbone/conv1", stride=4, padding=2)
-    yield Layer("relu")
-    yield _max_pool(3, 2)
-    yield _conv("backbone/conv2", padding=2)
-    yield Layer("relu")
-    yield _max_pool(3, 2)
-    for number in (3, 4, 5):
-        yield _conv(f"backbone/conv{number}", padding=1)
-        yield Layer("relu")
-    yield _max_pool(3, 2)
+    number = 0
+    for widths in backbone.stages:
+        for _ in widths:
+            number += 1
+            stride, padding = (4, 2) if number == 1 else (1, 2 if number == 2 else 1)
+            yield _conv(f"backbone/conv{number}", stride=stride, padding=padding)
+            yield Layer("relu")
+        yield _max_pool(3, 2)
     yield Layer("bins", settings={"size": 6})
     yield Layer("flatten")
-    for number, channels in ((1, 256), (2, None)):
+    for number, channels in ((1, backbone.stages[-1][-1]), (2, None)):
         yield Layer("dropout", settings={"rate": 0.5})
         yield _dense(f"hidden/dense{number}", channels)
         yield Layer("relu")

@@ -30,6 +30,7 @@ from .initializers import (
     ones,
     zeros,
 )
+from .local import LocallyConnected
 from .normalization import BatchNorm, LayerNorm
 from .squeeze_excitation import SqueezeExcitation
 
@@ -40,6 +41,7 @@ __all__ = [
     "DropPath",
     "Dropout",
     "LayerNorm",
+    "LocallyConnected",
     "PReLU",
     "SqueezeExcitation",
     "constant",

@@ -1,14 +1,17 @@
 """Networks: backbones from images to named endpoints, a head for them, and both by name."""
 
-from .alexnet import AlexNet, pool_to_row
+from .alexnet import AlexNet, TwoTowerAlexNet, pool_to_row
 from .cifar_resnet import subsample_and_pad
 from .classifier import POOLS, Classifier, flatten
 from .convnext import ConvNeXt, ConvNeXtBlock
+from .deepface import DeepFace
 from .densenet import DenseLayer, DenseNet
 from .efficientnet import EfficientNet
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
+from .fully_convolutional import FullyConvolutional, to_fully_convolutional
 from .googlenet import ConvUnit, GoogLeNet, Inception
+from .heads import reset_head
 from .inception_v3 import InceptionV3
 from .inverted_residual import InvertedResidual, round_channels
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
@@ -40,6 +43,7 @@ __all__ = [
     "ConvNeXt",
     "ConvNeXtBlock",
     "ConvUnit",
+    "DeepFace",
     "DenseLayer",
     "DenseLayers",
     "DenseNet",
@@ -47,6 +51,7 @@ __all__ = [
     "Feature",
     "Fire",
     "Folded",
+    "FullyConvolutional",
     "GoogLeNet",
     "Inception",
     "InceptionV3",
@@ -62,6 +67,7 @@ __all__ = [
     "ResNetV2",
     "SqueezeNet",
     "Subsampling",
+    "TwoTowerAlexNet",
     "create_backbone",
     "create_model",
     "deep_stem",
@@ -74,7 +80,9 @@ __all__ = [
     "pool_to_row",
     "pooled_projection",
     "projection",
+    "reset_head",
     "resolve_name",
     "round_channels",
     "subsample_and_pad",
+    "to_fully_convolutional",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from ..layers import Dense, Dropout, he_normal, relu
+from ..layers import Dense, Dropout, he_normal, relu, zeros
 from ..layers.initializers import Initializer
 from .classifier import flatten
 from .entry import Entry
@@ -31,6 +31,7 @@ class DenseLayers(nn.Module):
     features: tuple[int, ...]
     activation: Callable = relu
     kernel_init: Initializer = he_normal()
+    bias_init: Initializer = zeros
     dropout: float = 0.0
     dropout_behind: float = 0.0
 
@@ -39,7 +40,12 @@ class DenseLayers(nn.Module):
         for number, features in enumerate(self.features, 1):
             if self.dropout:
                 x = Dropout(self.dropout, name=f"dropout{number}")(x, train=train)
-            dense = Dense(features, kernel_init=self.kernel_init, name=f"dense{number}")
+            dense = Dense(
+                features,
+                kernel_init=self.kernel_init,
+                bias_init=self.bias_init,
+                name=f"dense{number}",
+            )
             x = self.activation(dense(x))
             if self.dropout_behind:
                 x = Dropout(self.dropout_behind, name=f"dropout{number}")(x, train=train)

@@ -9,6 +9,7 @@ from . import (
     alexnet,
     cifar_resnet,
     convnext,
+    deepface,
     densenet,
     efficientnet,
     googlenet,
@@ -42,6 +43,7 @@ FAMILIES = (
     mobilenet,
     efficientnet,
     convnext,
+    deepface,
 )
 MODELS = {name: entry for family in FAMILIES for name, entry in family.MODELS.items()}
 FINDERS = (cifar_resnet.find, resnet_v2.find)  # of names by their form: any depth of a family

@@ -13,6 +13,7 @@ from .image import (
     to_float,
     translate,
 )
+from .local import convolve_locally, convolve_windows
 from .local_response import local_response_normalization
 from .lowerings import LOWERINGS, current_lowering, lowering, requested_lowering
 from .pooling import (
@@ -37,6 +38,8 @@ __all__ = [
     "average_pool",
     "compose",
     "convolve",
+    "convolve_locally",
+    "convolve_windows",
     "current_lowering",
     "flip_horizontal",
     "fuse_convolutions",

@@ -7,7 +7,10 @@ from convnets.benchmark import networks
 from convnets.benchmark.networks import describe_network
 from convnets.benchmark.workloads import create_workload, variable_shapes
 from convnets.errors import UserError
-from convnets.models import list_models
+from convnets.models import create_backbone, list_models
+
+NAMES = [name for name in list_models() if name != "cifar_resnet1202"]
+PEERLESS = [name for name in NAMES if type(create_backbone(name)) not in networks.FAMILIES]
 
 
 def paths(layers):
@@ -18,12 +21,18 @@ def paths(layers):
         yield from paths(layer.settings.get("shortcut", ()))
 
 
-@pytest.mark.parametrize("name", [n for n in list_models() if n != "cifar_resnet1202"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in PEERLESS])
 def test_every_parameter_belongs_to_one_layer(name):
     workload = create_workload(name, 1)
     flat = flatten_dict(variable_shapes(workload)["params"], sep="/")
     expected = {path.rpartition("/")[0] for path in flat}
     assert sorted(paths(describe_network(workload))) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", PEERLESS)
+def test_a_model_of_another_family_has_no_peer(name):
+    with pytest.raises(UserError, match=f"{name} has no peer; there are peers of alexnet"):
+        describe_network(create_workload(name, 1))
 
 
 def test_a_model_without_a_peer_is_refused_with_those_that_have_one(monkeypatch):

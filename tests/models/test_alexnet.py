@@ -7,7 +7,14 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convnets.errors import UserError
-from convnets.models import create_model, feature_info, pool_to_row
+from convnets.models import (
+    Classifier,
+    TwoTowerAlexNet,
+    create_backbone,
+    create_model,
+    feature_info,
+    pool_to_row,
+)
 from convnets.summary import summarize
 
 from .test_resnet import rule
@@ -104,3 +111,149 @@ def test_images_below_63_pixels_are_refused():
     jax.eval_shape(init, jax.random.key(0), jnp.ones((1, 63, 63, 3)))
     with pytest.raises(UserError, match="larger images"):
         jax.eval_shape(init, jax.random.key(0), jnp.ones((1, 62, 63, 3)))
+
+
+def layers_of(name):
+    layers = summarize(create_model(name), (224, 224, 3)).layers
+    return {layer.path: layer for layer in layers}
+
+
+def test_two_towers_have_the_sizes_of_the_paper():
+    layers = layers_of("alexnet_two_tower")
+    parameters = {path: layer.parameters for path, layer in layers.items() if layer.parameters}
+    assert parameters == {  # kernel by channels seen by maps, and the biases
+        "backbone/conv1": 11 * 11 * 3 * 96 + 96,
+        "backbone/conv2": 5 * 5 * 48 * 256 + 256,
+        "backbone/conv3": 3 * 3 * 256 * 384 + 384,
+        "backbone/conv4": 3 * 3 * 192 * 384 + 384,
+        "backbone/conv5": 3 * 3 * 192 * 256 + 256,
+        "hidden/dense1": 6 * 6 * 256 * 4096 + 4096,
+        "hidden/dense2": 4096 * 4096 + 4096,
+        "head": 4096 * 1000 + 1000,
+    }
+    shapes = [layers[path].output_shape for path in parameters]
+    assert shapes == [
+        (55, 55, 2 * 48),
+        (27, 27, 2 * 128),
+        (13, 13, 2 * 192),
+        (13, 13, 2 * 192),
+        (13, 13, 2 * 128),
+        (4096,),
+        (4096,),
+        (1000,),
+    ]
+    assert sum(parameters.values()) == 60_965_224
+    paper = [253_440, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]  # its units, by layer
+    units = [np.prod(shape) for shape in shapes]
+    assert units[1:] == paper[1:]
+    assert (sum(units), sum(paper)) == (659_272, 622_312)
+    assert round(sum(units), -4) == 660_000  # the paper and the lecture: 650,000
+    dropouts = [path for path in layers if path.startswith("hidden/")]
+    assert dropouts == ["hidden/dense1", "hidden/dropout1", "hidden/dense2", "hidden/dropout2"]
+
+
+def test_two_towers_name_their_endpoints_in_order():
+    names = [feature.name for feature in feature_info("alexnet_two_tower")]
+    assert names == [
+        *("conv1", "norm1", "pool1", "conv2", "norm2", "pool2"),
+        *("conv3", "conv4", "conv5", "pool5"),
+    ]
+
+
+def test_two_towers_start_as_the_paper_says():
+    model = Classifier(TwoTowerAlexNet(), 10)
+    images = jnp.ones((1, 63, 63, 3))
+    params = model.init(jax.random.key(0), images, train=False)["params"]["backbone"]
+    for name, layer in params.items():
+        assert abs(layer["kernel"].std() - 0.01) < 1e-4
+        assert (layer["bias"] == (name in ("conv2", "conv4", "conv5"))).all()
+    hidden = create_model("alexnet_two_tower").hidden(features=(300,), parent=None)
+    params = hidden.init(jax.random.key(0), jnp.ones((1, 200)), train=False)["params"]
+    assert abs(params["dense1"]["kernel"].std() - 0.01) < 1e-4
+    assert (params["dense1"]["bias"] == 1).all()
+
+
+def test_two_towers_meet_in_the_third_convolution_only():
+    """What a tower computes depends on the other from `conv3` on, and in `norm1` at the border."""
+    backbone = TwoTowerAlexNet()
+    images = jax.random.normal(jax.random.key(0), (1, 63, 63, 3))
+    variables = backbone.init(jax.random.key(1), images, train=False)
+    variables = jax.tree.map(lambda leaf: 10 * leaf, variables)  # that maxima differ visibly
+    other = jax.tree.map(jnp.copy, variables)
+    # Map 90 of `conv1` is in the second tower, and no neighbor of a map of the first.
+    other["params"]["conv1"]["kernel"] = other["params"]["conv1"]["kernel"].at[..., 90].multiply(3)
+    run = jax.jit(partial(backbone.apply, train=False))
+    before, after = run(variables, images), run(other, images)
+
+    def changed(name):
+        difference = np.abs(before[name] - after[name]).max((0, 1, 2))
+        return [half.max() > 1e-6 for half in np.split(difference, 2)]
+
+    assert changed("conv1") == changed("norm1") == changed("conv2") == [False, True]
+    assert changed("conv3") == [True, True]
+
+
+def test_two_towers_normalize_before_pooling():
+    backbone = TwoTowerAlexNet()
+    images = 50 * jax.random.normal(jax.random.key(0), (1, 63, 63, 3))
+    endpoints, _ = backbone.init_with_output(jax.random.key(1), images, train=False)
+    x = np.asarray(endpoints["conv1"], np.float64)
+    assert x.min() == 0
+    padded = np.pad(x**2, [(0, 0)] * 3 + [(2, 2)])
+    total = sum(padded[..., i : i + 96] for i in range(5))
+    assert (1e-4 * total).max() > 0.01  # else it would only divide by a constant
+    normalized = x / (2 + 1e-4 * total) ** 0.75
+    np.testing.assert_allclose(endpoints["norm1"], normalized, rtol=1e-5)
+    rows = range(0, normalized.shape[1] - 2, 2)
+    pooled = [[normalized[:, i : i + 3, j : j + 3].max((1, 2)) for j in rows] for i in rows]
+    pooled = np.array(pooled).transpose(2, 0, 1, 3)
+    np.testing.assert_allclose(endpoints["pool1"], pooled, rtol=1e-5)
+
+
+# Sizes A to J: layers with parameters, and how many parameters those have.
+FAMILY = {
+    "a": (8, 14_879_160),
+    "b": (11, 15_066_024),
+    "c": (8, 30_263_976),
+    "d": (13, 15_169_848),
+    "e": (8, 62_378_344),
+    "f": (8, 145_920_872),
+    "g": (16, 15_356_712),
+    "h": (11, 65_623_400),
+    "i": (13, 67_540_968),
+    "j": (16, 70_786_024),
+}
+
+
+def test_family_grows_as_the_lecture_draws_it():
+    for letter, (depth, parameters) in FAMILY.items():
+        counts = [layer.parameters for layer in layers_of(f"alexnet_{letter}").values()]
+        assert len([count for count in counts if count]) == depth
+        assert sum(counts) == parameters
+    eight = [letter for letter, (depth, _) in FAMILY.items() if depth == 8]
+    assert "".join(eight) == "acef"
+    assert "".join(sorted(FAMILY, key=lambda letter: FAMILY[letter][1])) == "abdgcehijf"
+
+
+def test_family_ends_in_the_same_map():
+    for letter in FAMILY:
+        last = feature_info(f"alexnet_{letter}")[-1]
+        assert last.stride == 32
+        assert last.name == f"pool{FAMILY[letter][0] - 3}"
+
+
+@pytest.mark.parametrize("name", ["alexnet_b", "alexnet_two_tower"])
+def test_stages_computed_again_give_the_same_gradients(name):
+    images = jax.random.normal(jax.random.key(0), (2, 63, 63, 3))
+    kept, again = (create_backbone(name, checkpoint=checkpoint) for checkpoint in (False, True))
+    variables = kept.init(jax.random.key(1), images, train=False)
+
+    def loss(backbone, variables):
+        endpoints = backbone.apply(variables, images, train=False)
+        assert list(endpoints) == [feature.name for feature in feature_info(name)]
+        return sum((endpoint**2).sum() for endpoint in endpoints.values())
+
+    grads = [jax.jit(jax.grad(partial(loss, model)))(variables) for model in (kept, again)]
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), *grads)
+    programs = [jax.make_jaxpr(jax.grad(partial(loss, m)))(variables) for m in (kept, again)]
+    assert [str(program).count("remat") > 0 for program in programs] == [False, True]

@@ -35,6 +35,7 @@ PUBLISHED = {
     "cifar_resnet1202": 19_421_274,
     "cifar_plain20": 269_722,
     "alexnet": 61_100_840,
+    "alexnet_two_tower": 60_965_224,  # "60 million"
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -72,9 +73,15 @@ PUBLISHED = {
 # Small enough to run; the deep ones repeat their blocks.
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
-RUN += ["alexnet", "resnet18", "resnet50", "resnetv2_18", "cifar_wrn10_1"]
-RUN += ["squeezenet1_1", "mobilenet_v3_small"]
-RUN_AT = {"alexnet": 63, "squeezenet1_1": 64}  # pixels; the others at 32 at most
+RUN += ["alexnet", "alexnet_two_tower", "alexnet_b", "deepface", "resnet18", "resnet50"]
+RUN += ["resnetv2_18", "cifar_wrn10_1", "squeezenet1_1", "mobilenet_v3_small"]
+RUN_AT = {  # pixels; the others at 32 at most
+    "alexnet": 63,
+    "alexnet_two_tower": 63,
+    "alexnet_b": 63,
+    "deepface": 72,
+    "squeezenet1_1": 64,
+}
 
 
 def shapes(name, image_shape, *, train=False, **options):
