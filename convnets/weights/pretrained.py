@@ -1,18 +1,17 @@
 """Pretrained models by name, for their own classes and channels or for others."""
 
 import re
-from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ..errors import UserError, unknown
-from ..models import Classifier, create_model, default_image_shape
+from ..models import Classifier, create_model, default_image_shape, reset_head
 from .files import read_state_dict
 from .hub import fetch
+from .importing import import_torch
+from .naming import first_convolution
 from .preprocessing import Preprocessing, describe_preprocessing, imagenet_classes
 from .releases import Release, find_release
 
@@ -69,15 +68,17 @@ def load_pretrained(
         release, path = _release_of_file(name), file
         preprocessing = release.preprocessing
     state_dict = read_state_dict(path)
-    weights_classes = count_classes(state_dict)
+    own_classes = count_classes(state_dict)
     if num_classes is None:
-        num_classes = weights_classes
+        num_classes = own_classes
+    drop_head = num_classes == 0
+    options = {} if drop_head else {"num_classes": own_classes}
+    variables = import_torch(release.model, state_dict, source, drop_head=drop_head, **options)
+    variables = _adapt_channels(variables, in_channels, adapt)
+    if num_classes != own_classes and not drop_head:
+        variables = reset_head(variables, num_classes)
     model = create_model(release.model, num_classes)
-    drop_head = num_classes != weights_classes
-    imported = _import(release.model, state_dict, source, num_classes, drop_head)
-    shape = (*default_image_shape(release.model)[:2], in_channels)
-    variables = _complete(model, imported, shape, adapt, drop_head)
-    return Pretrained(model, variables, _suit(preprocessing, model.num_classes, in_channels))
+    return Pretrained(model, variables, _suit(preprocessing, num_classes, in_channels))
 
 
 def adapt_input(kernel: np.ndarray, in_channels: int, how: str) -> np.ndarray:
@@ -140,45 +141,12 @@ def _release_of_file(name):
     return Release(name, None, Preprocessing(side, class_names=imagenet_classes()))
 
 
-def _import(model, state_dict, source, num_classes, drop_head):
-    from .importing import import_torch
-
-    if drop_head:
-        return import_torch(model, state_dict, source, drop_head=True)
-    own = create_model(model).num_classes
-    options = {} if num_classes in (None, own) else {"num_classes": num_classes}
-    return import_torch(model, state_dict, source, **options)
-
-
-def _complete(model, imported, image_shape, adapt, drop_head):
-    """Variables of the shapes that a model has, with a fresh head where it was left out."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    init = partial(model.init, train=False)
-    expected = flatten_dict(jax.eval_shape(init, jax.random.key(0), images))
-    given = flatten_dict(imported)
-    fresh = {path for path in expected if drop_head and path[:2] == ("params", "head")}
-    wrong = (set(expected) - fresh) ^ set(given)
-    if wrong:
-        path = min(wrong)
-        have = "have no" if path in expected else "have more than the model:"
-        raise UserError(f"the weights {have} {'.'.join(path)}")
-    arrays = {path: _fit(array, expected[path].shape, path, adapt) for path, array in given.items()}
-    if fresh:
-        make = jax.jit(lambda key: init(key, jnp.zeros(images.shape))["params"]["head"])
-        head = flatten_dict(make(jax.random.key(0)))
-        arrays |= {path: np.asarray(head[path[2:]]) for path in fresh}
-    return {"batch_stats": {}} | unflatten_dict(arrays)
-
-
-def _fit(array, shape, path, adapt):
-    """Of the shape expected: only the first kernel may differ, in the channels that it reads."""
-    if array.shape == shape:
-        return array
-    if array.ndim == 4 and (*array.shape[:2], shape[2], array.shape[3]) == shape:
-        return adapt_input(array, shape[2], adapt)
-    raise UserError(
-        f"expected {'.'.join(path)} of shape {list(shape)}, the weights have {list(array.shape)}"
-    )
+def _adapt_channels(variables, in_channels, adapt):
+    """Variables for images of as many channels: another first kernel."""
+    flat = flatten_dict(variables, sep="/")
+    path = first_convolution(flat)
+    flat[path] = adapt_input(flat[path], in_channels, adapt)
+    return unflatten_dict(flat, sep="/")
 
 
 def _suit(preprocessing, num_classes, in_channels):
