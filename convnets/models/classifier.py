@@ -122,12 +122,12 @@ class Classifier(nn.Module):
         return Dense(self.num_classes, name="head")(x)
 
     def _train_auxiliary_heads(self, endpoints, train):
-        wanted = self.is_mutable_collection("auxiliary")
+        if not train and not self.is_mutable_collection("auxiliary"):
+            return
         for number, (endpoint, head) in enumerate(self.auxiliary, 1):
-            if wanted or train:
-                name = f"auxiliary{number}"
-                logits = head(num_classes=self.num_classes, name=name)(
-                    endpoints[endpoint], train=train
-                )
-                if not self.is_initializing():
-                    self.sow("auxiliary", f"{name}_logits", logits)
+            if endpoint not in endpoints:
+                raise unknown("endpoint", endpoint, endpoints)
+            name = f"auxiliary{number}"
+            logits = head(num_classes=self.num_classes, name=name)(endpoints[endpoint], train=train)
+            if not self.is_initializing():
+                self.sow("auxiliary", f"{name}_logits", logits)

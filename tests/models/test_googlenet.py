@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convnets
+from convnets.errors import UserError
+from convnets.models import create_model
+
+from .shapes import endpoint_sizes
+
+IMAGES = np.random.default_rng(0).random((4, 48, 48, 3), np.float32)
+
+
+def test_sizes_of_table_1():
+    sizes = endpoint_sizes("googlenet")
+    assert sizes["conv1"] == (112, 112, 64)
+    assert sizes["conv3"] == (56, 56, 192)
+    assert sizes["inception3a"] == (28, 28, 256)
+    assert sizes["inception3b"] == (28, 28, 480)
+    widths = [sizes[f"inception4{letter}"][2] for letter in "abcde"]
+    assert widths == [512, 512, 512, 528, 832]
+    assert sizes["inception4e"][:2] == (14, 14)
+    assert sizes["inception5b"] == (7, 7, 1024)
+    assert list(sizes)[:4] == ["conv1", "conv2", "conv3", "inception3a"]
+
+
+def test_without_auxiliary_heads_as_many_parameters_as_published():
+    model = create_model("googlenet", auxiliary=())
+    images = jnp.ones((1, 224, 224, 3))
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 6_624_904
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = create_model("googlenet", num_classes=3)
+    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(IMAGES)
+    return model, variables
+
+
+def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
+    model, variables = made
+    assert set(variables) == {"params", "batch_stats"}
+    batch = {"image": IMAGES, "label": jnp.array([0, 1, 2, 0])}
+    key = jax.random.key(1)
+
+    def loss(params, weight):
+        loss_fn = convnets.classification_loss(model, auxiliary_weight=weight)
+        value, (batch_stats, metrics) = loss_fn(params, variables["batch_stats"], batch, key)
+        return value, (batch_stats, metrics)
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    (value, (statistics, metrics)), grads = run(variables["params"], 0.3)
+    (plain, (_, plain_metrics)), plain_grads = run(variables["params"], 0.0)
+    for number in (1, 2):
+        name = f"auxiliary{number}"
+        assert np.abs(grads[name]["head"]["kernel"]).max() > 0
+        assert np.abs(plain_grads[name]["head"]["kernel"]).max() == 0
+        changed = statistics[name]["conv"]["bn"]["mean"]
+        assert np.abs(changed - variables["batch_stats"][name]["conv"]["bn"]["mean"]).max() > 0
+    early = "inception3a"
+    assert np.abs(grads["backbone"][early]["branch1"]["conv"]["kernel"]).max() > 0
+    assert metrics["loss"][0] == plain_metrics["loss"][0]  # the metric is that of the logits
+
+    _, sown = model.apply(
+        variables,
+        IMAGES,
+        train=True,
+        mutable=["batch_stats", "auxiliary"],
+        rngs={"dropout": jax.random.split(key)[1]},
+    )
+    heads = [jax.tree.leaves(sown["auxiliary"][f"auxiliary{n}_logits"])[0] for n in (1, 2)]
+    values = [convnets.losses.softmax_cross_entropy(x, batch["label"]).mean() for x in heads]
+    np.testing.assert_allclose(value - plain, 0.3 * sum(values), rtol=1e-4)
+
+
+def test_heads_can_be_left_out(made):
+    model, variables = made
+    without = create_model("googlenet", num_classes=3, auxiliary=())
+    fewer = jax.tree.map(lambda x: x, variables)
+    for name in ("auxiliary1", "auxiliary2"):
+        del fewer["params"][name], fewer["batch_stats"][name]
+    run = jax.jit(lambda model, v: model.apply(v, IMAGES, train=False), static_argnums=0)
+    np.testing.assert_allclose(run(without, fewer), run(model, variables), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserError, match="inception9"):
+        create_model("googlenet", auxiliary=(("inception9", None),)).init(
+            jax.random.key(0), IMAGES, train=False
+        )

@@ -1,0 +1,38 @@
+import jax
+import numpy as np
+
+from convnets.models import create_model
+
+from .shapes import endpoint_sizes
+
+
+def test_sizes_of_both_versions():
+    first, second = endpoint_sizes("squeezenet1_0"), endpoint_sizes("squeezenet1_1")
+    names = ["stem", *(f"fire{number}" for number in range(2, 10))]
+    assert list(first) == list(second) == names
+    assert first["stem"] == (109, 109, 96)
+    assert second["stem"] == (111, 111, 64)
+    assert [first[name][0] for name in names] == [109, 54, 54, 54, 27, 27, 27, 27, 13]
+    assert [second[name][0] for name in names] == [111, 55, 55, 27, 27, 13, 13, 13, 13]
+    widths = [128, 128, 256, 256, 384, 384, 512, 512]
+    assert [first[name][2] for name in names[1:]] == widths
+    assert [second[name][2] for name in names[1:]] == widths
+
+
+def test_the_head_scores_pixels_and_pools_what_is_left_of_them():
+    model = create_model("squeezenet1_1", num_classes=3)
+    images = np.random.default_rng(0).random((2, 63, 63, 3), np.float32)
+    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
+    endpoints = model.apply(variables, images, train=False, method="endpoints")
+    head = jax.tree.map(np.asarray, variables["params"]["head"])
+    scores = np.asarray(endpoints["fire9"]) @ head["kernel"] + head["bias"]
+    expected = np.maximum(scores, 0).mean((1, 2))
+    np.testing.assert_allclose(endpoints["logits"], expected, rtol=1e-4, atol=1e-6)
+    headless = create_model("squeezenet1_1", num_classes=0)
+    features = headless.apply(
+        {"params": {"backbone": variables["params"]["backbone"]}}, images, train=False
+    )
+    np.testing.assert_allclose(features, endpoints["fire9"].mean((1, 2)), rtol=1e-4, atol=1e-6)
+    largest = create_model("squeezenet1_1", num_classes=3, pool="max")
+    logits = largest.apply(variables, images, train=False)
+    np.testing.assert_allclose(logits, np.maximum(scores, 0).max((1, 2)), rtol=1e-4, atol=1e-6)
