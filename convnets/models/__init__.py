@@ -9,6 +9,7 @@ from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
 from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
+from .stages import Stage, Stages, StageSize, random_connections
 
 __all__ = [
     "MLP",
@@ -25,6 +26,9 @@ __all__ = [
     "Pixels",
     "PlainBlock",
     "ResNet",
+    "Stage",
+    "StageSize",
+    "Stages",
     "Subsampling",
     "create_backbone",
     "create_model",
@@ -36,5 +40,6 @@ __all__ = [
     "list_models",
     "pool_to_row",
     "projection",
+    "random_connections",
     "subsample_and_pad",
 ]

@@ -5,12 +5,13 @@ from fnmatch import fnmatchcase
 import flax.linen as nn
 
 from ..errors import UserError, unknown
-from . import alexnet, cifar_resnet, lenet, perceptron, resnet
+from . import alexnet, cifar_resnet, lenet, perceptron, resnet, stages
 from .classifier import Classifier
 from .entry import Entry, open_fields, require_options
 from .features import Feature, describe_endpoints
 
 MODELS = perceptron.MODELS | lenet.MODELS | alexnet.MODELS | cifar_resnet.MODELS | resnet.MODELS
+MODELS |= stages.MODELS
 
 
 def create_model(name: str, num_classes: int | None = None, **options) -> Classifier:
@@ -19,7 +20,7 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
     Args:
       name: one of `list_models()`, or any depth of a family such as `cifar_resnet{6k + 2}`.
       num_classes: outputs of the head; None for those of the data that the model was made for
-        (1000 for ImageNet, else 10), 0 for no head.
+        (1000 for ImageNet, 10 for digits, …), 0 for no head.
       options: fields of `Classifier` (`dropout`, `dtype`, …) or of the backbone (`norm`, …) that
         the name leaves open.
 
