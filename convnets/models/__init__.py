@@ -5,6 +5,7 @@ from .cifar_resnet import subsample_and_pad
 from .classifier import Classifier, flatten
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
+from .hmax import HMAX, sample_prototypes
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
@@ -12,6 +13,7 @@ from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
 from .stages import Stage, Stages, StageSize, random_connections
 
 __all__ = [
+    "HMAX",
     "MLP",
     "AlexNet",
     "BasicBlock",
@@ -41,5 +43,6 @@ __all__ = [
     "pool_to_row",
     "projection",
     "random_connections",
+    "sample_prototypes",
     "subsample_and_pad",
 ]

@@ -35,6 +35,7 @@ PUBLISHED = {
     "cifar_plain20": 269_722,
     "alexnet": 61_100_840,
     "jarrett2_abs_norm_average": (64 + 4096) * 81 + 64 + 256 + 101 * 4097,  # 4,096 filters
+    "hmax": 250 * 4 * (4**2 + 8**2 + 12**2 + 16**2) + 101 * 1001,  # 1,000 prototypes
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -46,8 +47,12 @@ PUBLISHED = {
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
 RUN += ["alexnet", "resnet18", "resnet50"]
-RUN += ["jarrett1_norm_max", "jarrett2_abs_norm_average"]
-RUN_AT = {"alexnet": 63, "jarrett2_abs_norm_average": 96}  # pixels; the others at 32 at most
+RUN += ["jarrett1_norm_max", "jarrett2_abs_norm_average", "hmax"]
+RUN_AT = {
+    "alexnet": 63,
+    "jarrett2_abs_norm_average": 96,
+    "hmax": 70,
+}  # pixels; the others at 32 at most
 
 
 def shapes(name, image_shape, *, train=False, **options):
