@@ -7,6 +7,7 @@ from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
 from .hmax import HMAX, sample_prototypes
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
+from .neocognitron import Neocognitron
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import create_backbone, create_model, default_image_shape, feature_info, list_models
 from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
@@ -24,6 +25,7 @@ __all__ = [
     "Feature",
     "Folded",
     "LeNet5",
+    "Neocognitron",
     "PartialConv",
     "Pixels",
     "PlainBlock",

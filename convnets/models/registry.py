@@ -5,13 +5,13 @@ from fnmatch import fnmatchcase
 import flax.linen as nn
 
 from ..errors import UserError, unknown
-from . import alexnet, cifar_resnet, hmax, lenet, perceptron, resnet, stages
+from . import alexnet, cifar_resnet, hmax, lenet, neocognitron, perceptron, resnet, stages
 from .classifier import Classifier
 from .entry import Entry, open_fields, require_options
 from .features import Feature, describe_endpoints
 
 MODELS = perceptron.MODELS | lenet.MODELS | alexnet.MODELS | cifar_resnet.MODELS | resnet.MODELS
-MODELS |= stages.MODELS | hmax.MODELS
+MODELS |= stages.MODELS | hmax.MODELS | neocognitron.MODELS
 
 
 def create_model(name: str, num_classes: int | None = None, **options) -> Classifier:

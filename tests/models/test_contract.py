@@ -47,7 +47,7 @@ PUBLISHED = {
 RUN = ["linear", "mlp", "lenet1", "lenet5", "lenet5_1998"]
 RUN += ["cifar_plain20", "cifar_resnet20", "cifar_resnet20_projection"]
 RUN += ["alexnet", "resnet18", "resnet50"]
-RUN += ["jarrett1_norm_max", "jarrett2_abs_norm_average", "hmax"]
+RUN += ["jarrett1_norm_max", "jarrett2_abs_norm_average", "hmax", "neocognitron"]
 RUN_AT = {
     "alexnet": 63,
     "jarrett2_abs_norm_average": 96,
