@@ -45,6 +45,16 @@ def digits_defaults(archive: dict) -> str:
     return f"{format_table([head, *rows])}\n\n{origin(archive)}"
 
 
+def classic_digits(archive: dict) -> str:
+    head = ("digits, features without back-propagation", "HMAX, linear SVM")
+    rows = [(*head, "Neocognitron, its own labels", "Neocognitron, linear SVM")]
+    names = ("hmax_accuracy", "neocognitron_accuracy", "neocognitron_svm_accuracy")
+    for repetition in archive["results"]:
+        found = [f"{100 * repetition[name]:.2f} %" for name in names]
+        rows.append((f"seed {repetition['seed']}", *found))
+    return f"{format_table(rows)}\n\n{origin(archive)}"
+
+
 def input_path(archive: dict) -> str:
     rows = [("photos, images/s", "here", "`DataLoader`", "ratio", "`tf.data`", "ratio")]
     for photos in dict.fromkeys(line["photos"] for line in archive["results"]):
@@ -148,6 +158,7 @@ def format_ratio(found: dict) -> str:
 
 
 TABLES = {
+    "classic_digits": classic_digits,
     "digits_defaults": digits_defaults,
     "end_to_end": end_to_end,
     "fully_convolutional": fully_convolutional,

@@ -122,6 +122,16 @@ def test_digits_defaults_claim():
         assert repetition["seconds"] < 30
 
 
+def test_classic_digits_claim():
+    archive = json.loads((FOLDER / "results" / "classic_digits.json").read_text())
+    assert archive["command"] == "python experiments/classic_digits.py"
+    assert [repetition["seed"] for repetition in archive["results"]] == [0, 1, 2]
+    for repetition in archive["results"]:
+        assert repetition["test_examples"] == 359
+        for name in ("hmax", "neocognitron", "neocognitron_svm"):
+            assert repetition[f"{name}_accuracy"] > 0.9
+
+
 def test_input_path_claim():
     archive = json.loads((FOLDER / "results" / "input_path.json").read_text())
     assert archive["command"] == "python experiments/input_path.py"

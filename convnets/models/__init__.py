@@ -12,10 +12,12 @@ from .folding import Folded, fold_batch_norm
 from .fully_convolutional import FullyConvolutional, to_fully_convolutional
 from .googlenet import ConvUnit, GoogLeNet, Inception
 from .heads import reset_head
+from .hmax import HMAX, sample_prototypes
 from .inception_v3 import InceptionV3
 from .inverted_residual import InvertedResidual, round_channels
 from .lenet import ClassicLeNet, LeNet5, PartialConv, Subsampling
 from .mobilenet import MobileNet
+from .neocognitron import Neocognitron
 from .perceptron import MLP, DenseLayers, Pixels
 from .registry import (
     create_backbone,
@@ -29,9 +31,11 @@ from .resnet import BasicBlock, Bottleneck, PlainBlock, ResNet, projection
 from .resnet_v2 import PreActivationBlock, PreActivationBottleneck, ResNetV2
 from .resnet_variants import deep_stem, pooled_projection
 from .squeezenet import Fire, SqueezeNet
+from .stages import Stage, Stages, StageSize, random_connections
 from .vgg import VGG
 
 __all__ = [
+    "HMAX",
     "MLP",
     "POOLS",
     "VGG",
@@ -58,6 +62,7 @@ __all__ = [
     "InvertedResidual",
     "LeNet5",
     "MobileNet",
+    "Neocognitron",
     "PartialConv",
     "Pixels",
     "PlainBlock",
@@ -66,6 +71,9 @@ __all__ = [
     "ResNet",
     "ResNetV2",
     "SqueezeNet",
+    "Stage",
+    "StageSize",
+    "Stages",
     "Subsampling",
     "TwoTowerAlexNet",
     "create_backbone",
@@ -80,9 +88,11 @@ __all__ = [
     "pool_to_row",
     "pooled_projection",
     "projection",
+    "random_connections",
     "reset_head",
     "resolve_name",
     "round_channels",
+    "sample_prototypes",
     "subsample_and_pad",
     "to_fully_convolutional",
 ]

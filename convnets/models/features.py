@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-LARGER = 256  # pixels: a multiple of every stride up to 256
+LARGER = 1280  # pixels: a multiple of the powers of 2 up to 256, and of 5 and 20
 
 
 class Feature(NamedTuple):
@@ -33,7 +33,7 @@ def describe_endpoints(backbone: nn.Module, image_shape) -> tuple[Feature, ...]:
     return tuple(
         Feature(
             name,
-            LARGER // (larger[name][1] - shape[1]) if len(shape) == 4 else None,
+            round(LARGER / (larger[name][1] - shape[1])) if len(shape) == 4 else None,
             shape[-1],
         )
         for name, shape in shapes.items()

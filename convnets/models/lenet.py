@@ -108,6 +108,7 @@ class PartialConv(nn.Module):
     Attributes:
       connections: for each output map, the input maps that it sees.
       kernel_size: height and width.
+      use_bias: whether a bias is added to each map.
 
     Parameters: `kernel [kernel_size, kernel_size, N]`, one square for each of the N connections
     in their order, and `bias`. Connections that are not there have no parameter, but are computed
@@ -116,6 +117,7 @@ class PartialConv(nn.Module):
 
     connections: tuple[tuple[int, ...], ...]
     kernel_size: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x):  # [B, H, W, C] -> [B, H', W', len(connections)]
@@ -130,9 +132,11 @@ class PartialConv(nn.Module):
             return std * jax.random.normal(key, shape, dtype)
 
         kernel = self.param("kernel", init, (*square, len(inputs))).astype(x.dtype)
-        bias = self.param("bias", zeros, (len(sizes),)).astype(x.dtype)
         empty = jnp.zeros((*square, x.shape[3], len(sizes)), x.dtype)
         x = convolve(x, empty.at[:, :, inputs, outputs].set(kernel))
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", zeros, (len(sizes),)).astype(x.dtype)
         return x + bias.reshape(1, 1, 1, -1)
 
 

@@ -13,14 +13,17 @@ from . import (
     densenet,
     efficientnet,
     googlenet,
+    hmax,
     inception_v3,
     lenet,
     mobilenet,
+    neocognitron,
     perceptron,
     resnet,
     resnet_v2,
     resnet_variants,
     squeezenet,
+    stages,
     vgg,
 )
 from .classifier import Classifier
@@ -44,6 +47,9 @@ FAMILIES = (
     efficientnet,
     convnext,
     deepface,
+    stages,
+    hmax,
+    neocognitron,
 )
 MODELS = {name: entry for family in FAMILIES for name, entry in family.MODELS.items()}
 FINDERS = (cifar_resnet.find, resnet_v2.find)  # of names by their form: any depth of a family
@@ -63,7 +69,7 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
       name: one of `list_models()`, any depth of a family such as `cifar_resnet{6k + 2}`, or
         timm's name of one of them.
       num_classes: outputs of the head; None for those of the data that the model was made for
-        (1000 for ImageNet, else 10), 0 for no head.
+        (1000 for ImageNet, 10 for digits, …), 0 for no head.
       options: fields of `Classifier` (`dropout`, `dtype`, …) or of the backbone (`norm`, …) that
         the name leaves open.
 

@@ -1,5 +1,10 @@
 """Pure functions of arrays: what layers, losses and models are made of."""
 
+from .contrast import (
+    divisive_normalization,
+    local_contrast_normalization,
+    subtractive_normalization,
+)
 from .convolution import convolve, output_size
 from .fusion import fuse_convolutions
 from .image import (
@@ -41,12 +46,14 @@ __all__ = [
     "convolve_locally",
     "convolve_windows",
     "current_lowering",
+    "divisive_normalization",
     "flip_horizontal",
     "fuse_convolutions",
     "global_average_and_max_pool",
     "global_average_pool",
     "global_l2_pool",
     "global_max_pool",
+    "local_contrast_normalization",
     "local_response_normalization",
     "lowering",
     "max_pool",
@@ -57,6 +64,7 @@ __all__ = [
     "rotate",
     "rotate_image",
     "sample_bilinear",
+    "subtractive_normalization",
     "sum_pool",
     "to_float",
     "translate",
