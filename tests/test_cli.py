@@ -15,30 +15,10 @@ from convnets import cli
 from convnets.training import journal
 
 from . import shell
+from .shell import call, refused
 
 BENCHMARK = ["benchmark", "--model", "lenet5"]
 QUICK = ["--model", "linear", "--steps", "4", "--evaluate-every", "4"]
-
-
-def call(capsys, *args, code=0):
-    """Output and error of a command in this process."""
-    try:
-        found = cli.main(list(map(str, args)))
-    except SystemExit as stop:
-        found = stop.code
-    out, error = capsys.readouterr()
-    assert found == code, out + error
-    return out, error
-
-
-def refused(capsys, *args):
-    """The one short message of a command that a user got wrong."""
-    out, error = call(capsys, *args, code=2)
-    assert "Traceback" not in out + error
-    lines = error.splitlines()  # our own message is one line, the option parser's a small box
-    assert len(lines) == 1 or (len(lines) <= 12 and "For full helptext" in error), error
-    assert out == ""
-    return error
 
 
 def save_npz(path, side=9):

@@ -44,8 +44,9 @@ LEVELS = {
     "doctor": 7,
     "benchmark": 7,
     "parsing": 7,
-    "cli": 8,
-    "__main__": 9,
+    "inspection": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

@@ -31,13 +31,13 @@ def test_code_runs(number, tmp_path):
 
 
 def test_commands_and_options_exist():
-    from convnets import cli
+    from convnets import cli, inspection
 
     shown = set(re.findall(r"^convnets (\w+)", README.read_text(), re.MULTILINE))
     assert shown == {"train", "evaluate", "predict", "models", "summary", "data", "benchmark"}
     options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
-    known |= {*inspect.signature(cli.benchmark).parameters, "json"}
+    known |= {*inspect.signature(inspection.benchmark).parameters, "json"}
     assert options <= {"--" + name.replace("_", "-") for name in known}
 
 
