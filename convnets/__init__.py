@@ -41,6 +41,7 @@ _HOMES = {
     ],
     "tasks": ["classification_loss"],
     "summary": ["format_summary", "summarize"],
+    "sizing": ["model_sizes"],
     "fitting": ["fit", "predict"],
     "runs": ["evaluate_run", "load_run"],
 }

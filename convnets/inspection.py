@@ -9,18 +9,21 @@ from .parsing import OptionalFile, OptionalImage, read_image_shape
 
 
 def models(pattern: conf.Positional[Annotated[str, conf.arg(metavar="PATTERN")]] = "*") -> int:
-    """List the models whose names match a pattern.
+    """List the models whose names match a pattern: name, image, parameters, multiply-adds.
+
+    Parameters are without those of the auxiliary heads of GoogLeNet and Inception v3, which are for
+    training only. Multiply-adds are of one image of the size that is listed.
 
     Args:
       pattern: A shell pattern, such as resnet*. The CIFAR families have every depth 6k + 2, more
         than are listed.
     """
-    from .models import list_models
+    from .sizing import format_sizes, model_sizes
 
-    names = list_models(pattern)
-    if not names:
+    sizes = model_sizes(pattern)
+    if not sizes:
         raise UserError(f"no model's name matches {pattern!r}; `convnets models` lists them")
-    print("\n".join(names))
+    print(format_sizes(sizes))
     return 0
 
 
