@@ -55,9 +55,9 @@ def import_torch(
     ...
     convnets.errors.UserError: there is no table of names of 'linear' in torchvision
     """
+    model = create_model(name, 0 if drop_head else num_classes, **options)
     names = names_of(resolve_name(name), source)
     title = f"weights of {name} for {source}"
-    model = create_model(name, 0 if drop_head else num_classes, **options)
     shapes = variable_shapes(model, name, in_channels)
     named = name_variables(shapes, names)
     given = {_rename(key, names): value for key, value in state_dict.items()}
