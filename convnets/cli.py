@@ -178,7 +178,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
-    app, data = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+    app, data, weights = (tyro.extras.SubcommandApp() for _ in range(3))
 
     @app.command(name="train")
     def _train(
@@ -196,5 +196,7 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
     for command in (evaluate, predict, *looking):
         app.command(command)
     data.command(prepare)
+    weights.command(inspection.check)
+    app.command(weights, name="weights", help="Check weights of other libraries.")
     app.command(data, name="data", help="Prepare data sets.")
     return app

@@ -1,4 +1,4 @@
-"""The commands that look at models: which there are, what they cost, how fast they are."""
+"""The commands that look at models: which there are, what they cost, are they right, how fast."""
 
 from typing import Annotated
 
@@ -46,6 +46,47 @@ def summary(
     shape = default_image_shape(name) if image is None else read_image_shape(image)
     print(format_summary(summarize(model, shape)))
     return 0
+
+
+def check(
+    name: conf.Positional[Annotated[str, conf.arg(metavar="MODEL")]],
+    file: conf.Positional[Annotated[str, conf.arg(metavar="FILE")]],
+    reference: OptionalFile = None,
+    source: str = "torchvision",
+    num_classes: int | None = None,
+) -> int:
+    """Import weights, and compare the output of each layer and the logits with a reference.
+
+    Tells the first layer that differs, and ends with exit code 1 where one does.
+
+    Args:
+      name: Name of a model, ours or timm's.
+      file: Weights, as safetensors or by PyTorch; or a reference, which says its own weights.
+      reference: What the other library's model gave under these weights, as .npz. None: FILE where
+        it is one; else names and shapes alone are compared.
+      source: The library that the weights and the reference are of, torchvision or timm.
+      num_classes: Outputs, without a reference. None: those that the model was made for.
+    """
+    from . import weights
+
+    state_dict, expected = weights.read_weights(file)
+    if reference is not None:
+        expected = weights.read_reference(reference)
+    in_channels = None
+    if expected is not None:
+        num_classes, in_channels = expected.logits.shape[1], expected.images.shape[3]
+    variables = weights.import_torch(
+        name, state_dict, source, num_classes=num_classes, in_channels=in_channels
+    )
+    if expected is None:
+        print(
+            f"all {len(state_dict)} tensors of {file} are those of {name} in {source}; "
+            "with --reference its answers are compared too"
+        )
+        return 0
+    report = weights.compare_layers(name, variables, expected, source)
+    print(weights.format_report(report))
+    return 0 if report.agrees else 1
 
 
 def benchmark(
