@@ -44,6 +44,7 @@ _HOMES = {
     "tasks": ["classification_loss"],
     "weights": ["load_pretrained"],
     "summary": ["format_summary", "summarize"],
+    "sizing": ["model_sizes"],
     "fitting": ["fit", "predict"],
     "runs": ["evaluate_run", "load_run"],
 }

@@ -1,4 +1,7 @@
-"""The command `convnets`; with `parsing`, the only place that reads strings from a shell."""
+"""The command `convnets`, with what trains and runs a model; `inspection` has what looks at one.
+
+With `parsing` these are the only files that read strings from a shell.
+"""
 
 import dataclasses
 import json
@@ -10,16 +13,14 @@ from typing import Annotated
 import tyro
 from tyro import conf
 
+from . import inspection
 from .errors import UserError
 from .parsing import (
     OPTIONAL,
     Folder,
-    OptionalFile,
     OptionalFolder,
-    OptionalImage,
     RunOptions,
     read_checkpoint,
-    read_image_shape,
     train_defaults,
 )
 from .training.options import TrainingOptions, require_ranges
@@ -135,96 +136,6 @@ def predict(
     return 2 if refused else 0
 
 
-def models(pattern: conf.Positional[Annotated[str, conf.arg(metavar="PATTERN")]] = "*") -> int:
-    """List the models whose names match a pattern.
-
-    Args:
-      pattern: A shell pattern, such as resnet*. The CIFAR families have every depth 6k + 2, more
-        than are listed.
-    """
-    from .models import list_models
-
-    names = list_models(pattern)
-    if not names:
-        raise UserError(f"no model's name matches {pattern!r}; `convnets models` lists them")
-    print("\n".join(names))
-    return 0
-
-
-def summary(
-    name: conf.Positional[Annotated[str, conf.arg(metavar="MODEL")]],
-    image: OptionalImage = None,
-    num_classes: int | None = None,
-) -> int:
-    """Show a model's layers, their shapes, parameters and multiply-adds, without running it.
-
-    Args:
-      name: Name of a model.
-      image: Shape of an image, as 224x224x3. None: the one that the model was made for.
-      num_classes: Outputs. None: those that the model was made for.
-    """
-    from .models import create_model, default_image_shape
-    from .summary import format_summary, summarize
-
-    model = create_model(name, num_classes=num_classes)
-    shape = default_image_shape(name) if image is None else read_image_shape(image)
-    print(format_summary(summarize(model, shape)))
-    return 0
-
-
-def benchmark(
-    model: str,
-    batch_size: int,
-    image: OptionalImage = None,
-    mode: str = "train",
-    precision: str = "float32",
-    lowering: str | None = None,
-    against: str | None = None,
-    repetitions: int = 5,
-    seconds: float = 1.0,
-    profile: bool = False,
-    memory: bool = False,
-    file: Annotated[OptionalFile, conf.arg(name="json")] = None,
-) -> int:
-    """Measure a network's speed, compile time and memory, by itself or beside a peer.
-
-    Args:
-      model: Name of a model.
-      batch_size: Images a step.
-      image: Shape of an image, as 224x224x3. None: the one that the model was made for.
-      mode: train (whole steps) or infer (logits).
-      precision: float32 or bfloat16.
-      lowering: Of convolutions on the CPU: onednn, plain or xla. None: the best there is.
-      against: torch or flax: the same network there, in turn with ours. None: no peer.
-      repetitions: How often each is timed.
-      seconds: How long a repetition lasts, at least.
-      profile: Tell the parts of a step by kind of work too.
-      memory: Run nothing; predict the memory needed and the largest batch that fits.
-      file: File for all that was found, as JSON.
-    """
-    from . import benchmark as measuring
-    from . import parallel
-
-    parallel.keep_memory()
-    shape = None if image is None else read_image_shape(image)
-    workload = measuring.create_workload(
-        model, batch_size, shape, mode=mode, precision=precision, lowering=lowering
-    )
-    if file is not None:
-        measuring.require_writable(file)
-    if memory:
-        found = measuring.foretell(workload)
-        print(measuring.format_memory(found))
-    else:
-        found = measuring.measure(
-            workload, against=against, repetitions=repetitions, seconds=seconds, profiled=profile
-        )
-        print(measuring.format_measurement(found))
-    if file is not None:
-        measuring.write_json(file, found)
-    return 0
-
-
 def prepare(
     name: conf.Positional[Annotated[str, conf.arg(metavar="NAME")]],
     source: Annotated[OptionalFolder, conf.arg(name="from")] = None,
@@ -267,7 +178,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
-    app, data = tyro.extras.SubcommandApp(), tyro.extras.SubcommandApp()
+    app, data, weights = (tyro.extras.SubcommandApp() for _ in range(3))
 
     @app.command(name="train")
     def _train(
@@ -281,8 +192,11 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
         """
         return train(run, training)
 
-    for command in (evaluate, predict, models, summary, benchmark):
+    looking = (inspection.models, inspection.summary, inspection.benchmark)
+    for command in (evaluate, predict, *looking):
         app.command(command)
     data.command(prepare)
+    weights.command(inspection.check)
+    app.command(weights, name="weights", help="Check weights of other libraries.")
     app.command(data, name="data", help="Prepare data sets.")
     return app

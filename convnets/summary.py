@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -14,6 +13,7 @@ from jax.extend.core import Jaxpr
 
 from .models import Classifier, Feature, describe_endpoints
 from .models.tracing import path_of, programs_of, trace
+from .tables import align_columns, format_count, format_shape
 
 # Our convolutions: which of their operands and result are the smaller image and the kernel.
 PASSES = {
@@ -73,7 +73,7 @@ def summarize(model: nn.Module, image_shape) -> Summary:
     variables = jax.eval_shape(lambda key, x: model.init(key, x, **mode), jax.random.key(0), images)
     calls, jaxpr = trace(lambda variables, x: model.apply(variables, x, **mode), variables, images)
     parameters = _count_parameters(variables.get("params", {}))
-    multiply_adds = _count_multiply_adds(jaxpr, "")
+    multiply_adds = count_multiply_adds(jaxpr)
 
     paths = list(calls) + [path for path in parameters if path not in calls]
     parents = {path[: path.rfind("/")] if "/" in path else "" for path in calls if path}
@@ -98,17 +98,16 @@ def format_summary(summary: Summary) -> str:
     """The summary as a table for the terminal, totals and endpoints below it."""
     rows = [("layer", "type", "output", "parameters", "multiply-adds")]
     for layer in summary.layers:
-        shape = "" if layer.output_shape is None else _format_shape(layer.output_shape)
+        shape = "" if layer.output_shape is None else format_shape(layer.output_shape)
         counts = (f"{count:,}" if count else "" for count in layer[3:])
         rows.append((layer.path or "(model)", layer.type, shape, *counts))
     rows.append(("total", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}"))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(_align(row, widths)).rstrip() for row in rows]
+    lines = align_columns(rows, left=3)
     rule = "-" * max(map(len, lines))
     lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
     lines.append(
-        f"\n{_format_count(summary.parameters)} parameters, "
-        f"{_format_count(summary.multiply_adds)} multiply-adds and "
+        f"\n{format_count(summary.parameters)} parameters, "
+        f"{format_count(summary.multiply_adds)} multiply-adds and "
         f"{summary.activation_bytes / 2**10:,.0f} KiB of layer outputs an image"
     )
     if summary.endpoints:
@@ -127,14 +126,19 @@ def _count_parameters(params) -> Counter:
     return counts
 
 
-def _count_multiply_adds(jaxpr: Jaxpr, path: str) -> Counter:
-    """Multiply-adds by module, walking into jitted functions, loops and branches."""
+def count_multiply_adds(jaxpr: Jaxpr, path: str = "") -> Counter:
+    """Multiply-adds by the path of their module, walking into jitted functions, loops and branches.
+
+    Args:
+      jaxpr: such as `tracing.trace` gives.
+      path: where operations without a module of their own stand.
+    """
     counts = Counter()
     for equation in jaxpr.eqns:
         here = path_of(equation, path)
         if own := _multiply_adds(equation):
             counts[here] += own
-        inner = [_count_multiply_adds(part, here) for part in programs_of(equation)]
+        inner = [count_multiply_adds(part, here) for part in programs_of(equation)]
         if equation.primitive.name == "cond":
             inner = [max(inner, key=Counter.total)]
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
@@ -161,20 +165,3 @@ def _multiply_adds(equation) -> int:
     if max(equation.params["lhs_dilation"]) > 1:  # transposed: each input pixel meets each tap
         return math.prod(left) * math.prod(right) // left[numbers.lhs_spec[1]]
     return math.prod(output) * math.prod(right) // right[numbers.rhs_spec[0]]
-
-
-def _align(row, widths) -> Iterator[str]:
-    for index, (cell, width) in enumerate(zip(row, widths)):
-        yield cell.ljust(width) if index < 3 else cell.rjust(width)
-
-
-def _format_shape(shape) -> str:
-    return "x".join(map(str, shape))
-
-
-def _format_count(count: int) -> str:
-    """Three digits and a unit: 4.09 G."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)

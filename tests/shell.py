@@ -1,9 +1,11 @@
-"""Running the command `convnets` as a shell would."""
+"""Running the command `convnets` as a shell would, or in this process."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from convnets import cli
 
 COMMAND = str(Path(sys.executable).parent / "convnets")
 
@@ -33,3 +35,24 @@ def kill(process) -> None:
     """Ends the command at once, as `kill -9`."""
     process.kill()
     process.communicate()
+
+
+def call(capsys, *args, code=0):
+    """Output and error of a command in this process."""
+    try:
+        found = cli.main(list(map(str, args)))
+    except SystemExit as stop:
+        found = stop.code
+    out, error = capsys.readouterr()
+    assert found == code, out + error
+    return out, error
+
+
+def refused(capsys, *args):
+    """The one short message of a command that a user got wrong."""
+    out, error = call(capsys, *args, code=2)
+    assert "Traceback" not in out + error
+    lines = error.splitlines()  # our own message is one line, the option parser's a small box
+    assert len(lines) == 1 or (len(lines) <= 12 and "For full helptext" in error), error
+    assert out == ""
+    return error

@@ -23,6 +23,7 @@ MODULES = sorted(
 
 LEVELS = {
     "errors": -1,
+    "tables": -1,
     "ops": 0,
     "layers": 1,
     "losses": 1,
@@ -36,6 +37,7 @@ LEVELS = {
     "weights": 3,
     "summary": 3,
     "feeding": 3,
+    "sizing": 4,
     "runs": 4,
     "planning": 5,
     "fitting": 6,
@@ -44,8 +46,9 @@ LEVELS = {
     "doctor": 7,
     "benchmark": 7,
     "parsing": 7,
-    "cli": 8,
-    "__main__": 9,
+    "inspection": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

@@ -31,13 +31,24 @@ def test_code_runs(number, tmp_path):
 
 
 def test_commands_and_options_exist():
-    from convnets import cli
+    from convnets import cli, inspection
 
     shown = set(re.findall(r"^convnets (\w+)", README.read_text(), re.MULTILINE))
-    assert shown == {"train", "evaluate", "predict", "models", "summary", "data", "benchmark"}
+    assert shown == {
+        "train",
+        "evaluate",
+        "predict",
+        "models",
+        "summary",
+        "data",
+        "benchmark",
+        "weights",
+    }
     options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
-    known |= {*inspect.signature(cli.benchmark).parameters, "json"}
+    for command in (inspection.benchmark, inspection.check):
+        known |= {*inspect.signature(command).parameters}
+    known |= {"json"}
     assert options <= {"--" + name.replace("_", "-") for name in known}
 
 

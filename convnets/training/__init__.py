@@ -1,24 +1,32 @@
-"""State, step, loop, evaluation, optimizers, schedules, and what a run leaves on disk."""
+"""State, step, loop, evaluation, optimizers, schedules, and what a run leaves on disk.
 
-from .checkpoints import Checkpoints
-from .evaluation import evaluate
-from .loop import train
-from .optimizers import create_optimizer
-from .schedules import create_schedule, linear_scaling, reduce_on_plateau
-from .state import TrainState
-from .step import gradient, make_eval_step, make_step, update
+What is public is loaded when first used: the command line reads `options` and `journal`, which need
+no JAX.
+"""
 
-__all__ = [
-    "Checkpoints",
-    "TrainState",
-    "create_optimizer",
-    "create_schedule",
-    "evaluate",
-    "gradient",
-    "linear_scaling",
-    "make_eval_step",
-    "make_step",
-    "reduce_on_plateau",
-    "train",
-    "update",
-]
+import importlib
+
+_HOMES = {
+    "checkpoints": ["Checkpoints"],
+    "evaluation": ["evaluate"],
+    "loop": ["train"],
+    "optimizers": ["create_optimizer"],
+    "schedules": ["create_schedule", "linear_scaling", "reduce_on_plateau"],
+    "state": ["TrainState"],
+    "step": ["gradient", "make_eval_step", "make_step", "update"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

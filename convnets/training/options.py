@@ -6,8 +6,6 @@ import operator
 import os
 from typing import Literal, get_args, get_origin, get_type_hints
 
-import optax
-
 from ..errors import UserError, unknown
 
 # What may differ when a run is resumed; every other setting must be as it was.
@@ -156,10 +154,8 @@ def require_ranges(options: TrainingOptions) -> None:
     for field in dataclasses.fields(TrainingOptions):
         if field.default is not None and getattr(options, field.name) is None:
             raise UserError(f"{field.name} must not be None")
-    if not isinstance(options.optimizer, str | optax.GradientTransformation):
-        raise UserError(
-            f"the optimizer is a name or an Optax transformation, not {options.optimizer!r}"
-        )
+    if not isinstance(options.optimizer, str):
+        _require_transformation(options.optimizer)
     for name, kind in get_type_hints(TrainingOptions).items():
         if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):
             raise unknown(name, getattr(options, name), get_args(kind))
@@ -169,6 +165,13 @@ def require_ranges(options: TrainingOptions) -> None:
         _require_path(options.workdir)
     if options.resume and options.workdir is None:
         raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _require_transformation(optimizer):
+    import optax  # seconds, which reading the words of a shell does without
+
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise UserError(f"the optimizer is a name or an Optax transformation, not {optimizer!r}")
 
 
 def _require_path(workdir):

@@ -2,7 +2,8 @@
 
 `parameter_paths.json` freezes names and shapes of parameters, because checkpoints and imported
 weights depend on them. After a change that means to break them:
-`python tests/models/test_contract.py`.
+`python tests/models/test_contract.py`. The sizes that `convnets models` lists are stored too; after
+a change of a model, or a new one: `python -m convnets.sizing`.
 """
 
 import functools
@@ -19,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import Var
 
 from convnets.models import create_model, default_image_shape, feature_info, list_models
+from convnets.sizing import model_sizes, trace_model
 
 FROZEN = Path(__file__).with_name("parameter_paths.json")
 NAMES = [name for name in list_models() if name != "cifar_resnet1202"]  # 1202 tells no more, slowly
@@ -100,9 +102,11 @@ def shapes(name, image_shape, *, train=False, **options):
     return jax.eval_shape(initialize, jax.random.key(0), images)
 
 
-@functools.cache
+traced = functools.cache(trace_model)  # endpoints and variables for one image, as shapes; the size
+
+
 def shapes_at_default(name):
-    return shapes(name, default_image_shape(name))
+    return traced(name)[:2]
 
 
 def count(params):
@@ -125,14 +129,19 @@ def test_shapes_at_two_sizes(name):
             grown = after[1] - before[1], after[2] - before[2]
             assert np.abs(np.subtract(grown, (64 / stride, 32 / stride))).max() < 1
     classes = variables["params"]["head"]["bias"].shape[0]
-    for logits in (endpoints["logits"], larger["logits"]):
-        assert logits.shape == (2, classes)
+    for images, logits in ((1, endpoints["logits"]), (2, larger["logits"])):
+        assert logits.shape == (images, classes)
         assert logits.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_as_many_as_published(name):
     assert count(shapes_at_default(name)[1]["params"]) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_sizes_are_as_they_are_listed(name):
+    assert traced(name)[2] == model_sizes()[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
