@@ -44,7 +44,7 @@ class AlexNet(nn.Module):
         x, first, endpoints = images, 1, {}
         for widths in self.stages:
             last = first + len(widths) - 1
-            outputs = run_stage(self, partial(self._run_stage, first=first, widths=widths), x)
+            outputs = run_stage(self, AlexNet._run_stage, x, first=first, widths=widths)
             names = [f"conv{number}" for number in range(first, last + 1)] + [f"pool{last}"]
             endpoints |= zip(names, outputs)
             x, first = outputs[-1], last + 1
@@ -94,17 +94,17 @@ class TwoTowerAlexNet(nn.Module):
         in_towers = partial(conv, groups=2, bias_init=constant(1.0))
         pool = partial(max_pool, window=3, stride=2)
 
-        def stage1(x):
+        def stage1(_, x):
             x = relu(conv(96, 11, 4, padding=2, name="conv1")(x))
             y = local_response_normalization(x)
             return x, y, pool(y)
 
-        def stage2(x):
+        def stage2(_, x):
             x = relu(in_towers(256, 5, name="conv2")(x))
             y = local_response_normalization(x)
             return x, y, pool(y)
 
-        def stage3(x):
+        def stage3(_, x):
             conv3 = relu(conv(384, 3, name="conv3")(x))
             conv4 = relu(in_towers(384, 3, name="conv4")(conv3))
             conv5 = relu(in_towers(256, 3, name="conv5")(conv4))

@@ -65,7 +65,7 @@ class ConvNeXt(nn.Module):
         x = LayerNorm(name="stem_norm")(x)
         endpoints = {"stem": x}
         for stage in range(1, len(self.stage_sizes) + 1):
-            x = run_stage(self, partial(self._run_stage, stage=stage, train=train), x)
+            x = run_stage(self, ConvNeXt._run_stage, x, stage=stage, train=train)
             endpoints[f"stage{stage}"] = x
         return endpoints
 

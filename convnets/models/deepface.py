@@ -45,11 +45,11 @@ class DeepFace(nn.Module):
     def __call__(self, images, *, train: bool) -> dict:
         conv, local = partial(Conv, padding=0, **START), partial(LocallyConnected, **START)
 
-        def front(x):
+        def front(_, x):
             c1 = relu(conv(32, 11, name="conv1")(x))
             return c1, max_pool(c1, 3, 2, padding=((0, 1), (0, 1)))
 
-        def rest(x):
+        def rest(_, x):
             c3 = relu(conv(16, 9, name="conv3")(x))
             l4 = relu(local(16, 9, name="local4")(c3))
             l5 = relu(local(16, 7, 2, name="local5")(l4))

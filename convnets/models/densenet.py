@@ -65,7 +65,7 @@ class DenseNet(nn.Module):
         x = relu(self.norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
         for stage in range(1, len(self.stage_sizes) + 1):
-            x = run_stage(self, partial(self._run_stage, stage=stage, train=train), x)
+            x = run_stage(self, DenseNet._run_stage, x, stage=stage, train=train)
             endpoints[f"stage{stage}"] = x
         endpoints["norm"] = relu(self.norm(name="bn_last")(x, train=train))
         return endpoints

@@ -56,7 +56,7 @@ class EfficientNet(nn.Module):
         x = silu(norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
         for stage in range(1, len(STAGES) + 1):
-            x = run_stage(self, partial(self._run_stage, stage=stage, train=train), x)
+            x = run_stage(self, EfficientNet._run_stage, x, stage=stage, train=train)
             endpoints[f"stage{stage}"] = x
         x = ConvBeforeNorm(4 * x.shape[3], 1, name="conv_last")(x)
         endpoints["last"] = silu(norm(name="bn_last")(x, train=train))

@@ -104,10 +104,10 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         pool = partial(max_pool, window=3, stride=2, ceil_mode=True)
-        endpoints = run_stage(self, partial(self._run_stem, train=train), images)
+        endpoints = run_stage(self, GoogLeNet._run_stem, images, train=train)
         for stage, first in ((3, "conv3"), (4, "inception3b"), (5, "inception4e")):
             x = pool(endpoints[first], window=2 if stage == 5 else 3)
-            endpoints |= run_stage(self, partial(self._run_stage, stage=stage, train=train), x)
+            endpoints |= run_stage(self, GoogLeNet._run_stage, x, stage=stage, train=train)
         return endpoints
 
     def _run_stem(self, x, train):

@@ -136,10 +136,10 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
-        endpoints = run_stage(self, partial(self._run_stem, train=train), images)
+        endpoints = run_stage(self, InceptionV3._run_stem, images, train=train)
         x = maximum(endpoints["conv4a"])
         for modules in STAGES:
-            endpoints |= run_stage(self, partial(self._run_stage, modules, train=train), x)
+            endpoints |= run_stage(self, InceptionV3._run_stage, x, modules=modules, train=train)
             x = endpoints[modules[-1][0]]
         return endpoints
 
@@ -153,7 +153,7 @@ class InceptionV3(nn.Module):
         endpoints["conv4a"] = unit(192, 3, padding=0, name="conv4a")(x, train=train)
         return endpoints
 
-    def _run_stage(self, modules, x, train):
+    def _run_stage(self, x, modules, train):
         endpoints = {}
         for name, branches in modules:
             x = endpoints[name] = Mixed(branches, self.norm, name=name)(x, train=train)

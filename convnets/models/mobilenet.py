@@ -62,14 +62,14 @@ class MobileNet(nn.Module):
         endpoints = {"stem": x}
         stages = groupby(self.blocks, key=lambda block: block.features)
         for stage, (_, blocks) in enumerate(stages, 1):
-            run = partial(_run_blocks, blocks=tuple(blocks), stage=stage, norm=norm, train=train)
-            x = endpoints[f"stage{stage}"] = run_stage(self, run, x)
+            options = {"blocks": tuple(blocks), "stage": stage, "norm": norm, "train": train}
+            x = endpoints[f"stage{stage}"] = run_stage(self, _run_blocks, x, **options)
         x = ConvBeforeNorm(self.last_features, 1, name="conv_last")(x)
         endpoints["last"] = self.activation(norm(name="bn_last")(x, train=train))
         return endpoints
 
 
-def _run_blocks(x, blocks, stage, norm, train):
+def _run_blocks(_, x, blocks, stage, norm, train):
     for number, block in enumerate(blocks, 1):
         module = InvertedResidual(
             **block._asdict(), gate=hard_sigmoid, norm=norm, name=f"stage{stage}_block{number}"

@@ -153,7 +153,7 @@ class ResNet(nn.Module):
         endpoints = {"stem": x}
         x = self.stem_pool(x)
         for stage in range(1, len(self.stage_sizes) + 1):
-            x = run_stage(self, partial(self._run_blocks, stage=stage, train=train), x)
+            x = run_stage(self, ResNet._run_blocks, x, stage=stage, train=train)
             endpoints[f"stage{stage}"] = x
         return endpoints
 

@@ -61,7 +61,7 @@ class SqueezeNet(nn.Module):
     def __call__(self, images, *, train: bool) -> dict:
         x, endpoints = images, {}
         for first, last in zip((1, *(layer + 1 for layer in self.pooled)), (*self.pooled, 9)):
-            endpoints |= run_stage(self, partial(self._run_stage, first=first, last=last), x)
+            endpoints |= run_stage(self, SqueezeNet._run_stage, x, first=first, last=last)
             x = endpoints[_name(last)]
         return {_name(layer): endpoints[_name(layer)] for layer in range(1, 10)}
 

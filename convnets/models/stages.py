@@ -7,9 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from ..layers import Conv, constant, lecun_normal, tanh
+from ..layers import Conv, constant, lecun_normal, run_stage, tanh
 from ..ops import average_pool, local_contrast_normalization, max_pool
-from .classifier import Classifier, flatten
 from .entry import Entry
 from .lenet import PartialConv
 
@@ -95,7 +94,9 @@ class Stages(nn.Module):
     """Stages one after the other, all of one kind.
 
     Attributes:
-      sizes: of each stage; the others are `Stage`'s.
+      sizes: of each stage.
+      checkpoint: the backward pass computes each stage again.
+      rectify, normalize, pool, table_seed: those of every `Stage`.
 
     Endpoints: `stage1`, `stage2`, …, `[B, 26, 26, 64]` and `[B, 4, 4, 256]` for 143x143 pixels.
 
@@ -115,15 +116,19 @@ class Stages(nn.Module):
     normalize: bool = True
     pool: str = "average"
     table_seed: int = 0
+    checkpoint: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         x, endpoints = images, {}
         for number, size in enumerate(self.sizes, 1):
-            options = (self.rectify, self.normalize, self.pool, self.table_seed)
-            x = Stage(StageSize(*size), *options, name=f"stage{number}")(x)
+            x = run_stage(self, Stages._run_stage, x, size=StageSize(*size), name=f"stage{number}")
             endpoints[f"stage{number}"] = x
         return endpoints
+
+    def _run_stage(self, x, size, name):
+        options = (self.rectify, self.normalize, self.pool, self.table_seed)
+        return Stage(size, *options, name=name)(x)
 
 
 def random_connections(maps: int, seen: int, channels: int, seed: int = 0):
@@ -157,7 +162,7 @@ MODELS = {
         partial(Stages, sizes=(FIRST, SECOND)[:stages], **kind),
         (143, 143, 1),
         101,
-        partial(Classifier, pool=flatten),
+        defaults={"pool": "flatten"},
     )
     for stages in (1, 2)
     for name, kind in KINDS.items()

@@ -42,8 +42,7 @@ class VGG(nn.Module):
     def __call__(self, images, *, train: bool) -> dict:
         x, endpoints = images, {}
         for stage in range(1, len(self.stage_sizes) + 1):
-            run = partial(self._run_stage, stage=stage, train=train)
-            endpoints |= run_stage(self, run, x)
+            endpoints |= run_stage(self, VGG._run_stage, x, stage=stage, train=train)
             x = endpoints[f"pool{stage}"]
         return endpoints
 

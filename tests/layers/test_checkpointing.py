@@ -15,7 +15,7 @@ class Stages(nn.Module):
     def __call__(self, x, *, train):
         for number in (1, 2):
 
-            def stage(x, number=number):
+            def stage(_, x, number=number):
                 x = relu(Conv(4, 3, name=f"conv{number}_1")(x))
                 x = BatchNorm(name=f"bn{number}")(x, train=train)
                 x = Dropout(0.5, name=f"dropout{number}")(x, train=train)
