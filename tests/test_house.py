@@ -157,7 +157,8 @@ def test_style():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_read_in_one_sitting(path):
     assert path.name != "utils.py"
-    assert len(path.read_text().splitlines()) <= 300
+    most = 250 if path.parent.name == "models" else 300
+    assert len(path.read_text().splitlines()) <= most
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body

@@ -1,6 +1,5 @@
 """Pretrained models by name, for their own classes and channels or for others."""
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +10,12 @@ from ..models import Classifier, create_model, default_image_shape, reset_head
 from .files import read_state_dict
 from .hub import fetch
 from .importing import import_torch
-from .naming import first_convolution
+from .libraries import names_of
+from .naming import first_convolution, name_layer
 from .preprocessing import Preprocessing, describe_preprocessing, imagenet_classes
 from .releases import Release, find_release
 
 ADAPTIONS = ("sum", "repeat")
-# The last bias of PyTorch's classifiers; in a sequence its number, the largest, comes second.
-HEAD = re.compile(r"(?:fc|last_linear|head|head\.fc|classifier|classifier\.(\d+))\.bias")
 
 
 class Pretrained(NamedTuple):
@@ -68,7 +66,7 @@ def load_pretrained(
         release, path = _release_of_file(name), file
         preprocessing = release.preprocessing
     state_dict = read_state_dict(path)
-    own_classes = count_classes(state_dict)
+    own_classes = count_classes(release.model, state_dict, source)
     if num_classes is None:
         num_classes = own_classes
     drop_head = num_classes == 0
@@ -119,17 +117,15 @@ def adapt_input(kernel: np.ndarray, in_channels: int, how: str) -> np.ndarray:
     return kernel.sum(axis=2, keepdims=True, dtype=np.float64).astype(kernel.dtype)
 
 
-def count_classes(state_dict) -> int | None:
-    """Outputs of the head in a state dict of timm or torchvision; None where there is no head.
+def count_classes(name: str, state_dict, source: str) -> int | None:
+    """Outputs of the head in a model's state dict; None where there is no head.
 
-    >>> count_classes({"classifier.0.bias": np.ones(9), "classifier.3.bias": np.ones(5)})
+    >>> count_classes("mobilenet_v3_small", {"classifier.3.bias": np.ones(5)}, "torchvision")
     5
     """
-    matches = [match for match in map(HEAD.fullmatch, state_dict) if match]
-    if not matches:
-        return None
-    last = max(matches, key=lambda match: int(match[1] or 0))
-    return state_dict[last[0]].size
+    head = name_layer("head", ["head"], names_of(name, source))
+    bias = state_dict.get(f"{head}.bias")
+    return None if bias is None else bias.size
 
 
 def _release_of_file(name):

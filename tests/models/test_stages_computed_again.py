@@ -48,7 +48,9 @@ def trace(name, checkpoint):
         return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=keys)[0]
 
     program = jax.make_jaxpr(loss)(variables, images)
-    again = sum(equation.primitive.name in ("checkpoint", "remat2", "remat") for equation in program.eqns)
+    again = sum(
+        equation.primitive.name in ("checkpoint", "remat2", "remat") for equation in program.eqns
+    )
     return [(name, endpoints[name].shape) for name in names], variables, again
 
 

@@ -258,16 +258,16 @@ def test_names_and_options_are_checked_before_anything_is_fetched(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("names", "classes"),
+    ("name", "source", "head"),
     [
-        ({"fc.weight": 5, "fc.bias": 5, "layer1.0.bn1.bias": 7}, 5),
-        ({"classifier.6.bias": 5, "classifier.0.bias": 9, "classifier.3.bias": 8}, 5),
-        ({"classifier.10.bias": 5, "classifier.9.bias": 9}, 5),
-        ({"head.fc.bias": 5, "head.norm.bias": 9, "stem.1.bias": 3}, 5),
-        ({"classifier.bias": 5}, 5),
-        ({"AuxLogits.fc.bias": 9, "aux1.fc2.bias": 9, "fc.bias": 5}, 5),
-        ({"conv1.weight": 9, "bn1.bias": 9}, None),
+        ("resnet50", "torchvision", "fc"),
+        ("vgg16", "torchvision", "classifier.6"),
+        ("convnext_tiny", "timm", "head.fc"),
+        ("densenet121", "timm", "classifier"),
+        ("googlenet", "torchvision", "fc"),
     ],
 )
-def test_counting_classes(names, classes):
-    assert count_classes({name: np.zeros(size) for name, size in names.items()}) == classes
+def test_counting_classes(name, source, head):
+    others = {"classifier.0.bias": np.zeros(9), "head.norm.bias": np.zeros(9), "aux1.fc2.bias": 9}
+    assert count_classes(name, {**others, f"{head}.bias": np.zeros(5)}, source) == 5
+    assert count_classes(name, others, source) is None
