@@ -15,8 +15,8 @@ def models(pattern: conf.Positional[Annotated[str, conf.arg(metavar="PATTERN")]]
     training only. Multiply-adds are of one image of the size that is listed.
 
     Args:
-      pattern: A shell pattern, such as resnet*. The CIFAR families have every depth 6k + 2, more
-        than are listed.
+      pattern: A shell pattern, such as resnet*. CIFAR's families have more depths than are
+        listed: 6k + 2, and 6k + 4 for cifar_wrn.
     """
     from .sizing import format_sizes, model_sizes
 

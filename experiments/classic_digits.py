@@ -27,8 +27,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import convnets
-from convnets.models import HMAX, Neocognitron, competition, sample_prototypes
+from convnets.models import HMAX, Neocognitron, sample_prototypes
 from convnets.models.neocognitron import Pair
+from convnets.unsupervised import competition
 
 NAME = "classic_digits"
 PAIRS = (
@@ -99,7 +100,7 @@ def run_neocognitron(seed: int, train, test) -> dict:
     order = jax.random.permutation(key, len(images))
     backbone = Neocognitron(PAIRS)
     params = backbone.init(init_key, images[:1], train=False)["params"]
-    params = competition.train(backbone, params, images[order])
+    params = competition.train_layers(backbone, params, images[order])
     c2 = jax.jit(lambda x: backbone.apply({"params": params}, center(x), train=False)["c2"])
     seen, unseen = in_batches(c2, train[0]), in_batches(c2, test[0])
     layer = competition.unlabeled_layer(PAIRS[-1].planes, TOP)

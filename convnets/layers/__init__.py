@@ -31,7 +31,7 @@ from .initializers import (
     zeros,
 )
 from .local import LocallyConnected
-from .normalization import BatchNorm, LayerNorm
+from .normalization import BatchNorm, LayerNorm, with_epsilon
 from .squeeze_excitation import SqueezeExcitation
 
 __all__ = [
@@ -67,5 +67,6 @@ __all__ = [
     "sigmoid",
     "silu",
     "tanh",
+    "with_epsilon",
     "zeros",
 ]

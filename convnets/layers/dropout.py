@@ -75,6 +75,7 @@ def depth_rates(rate: float, blocks: int) -> list[float]:
     """The drop-path rates of a network's blocks, from 0 at the first evenly up to `rate`.
 
     Reference: Huang et al. 2016, section 3, "linear decay"; the last block has the whole rate.
+    Differs: theirs begins at `rate / blocks`, ours at 0, as in Liu et al. 2022.
 
     >>> depth_rates(0.2, 3)
     [0.0, 0.1, 0.2]

@@ -1,5 +1,7 @@
 """Batch normalization, with one meaning on one device and on many; layer normalization."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Initializer
@@ -69,6 +71,18 @@ class BatchNorm(nn.Module):
 
     def _follow(self, old, new):
         return (self.momentum * old + (1 - self.momentum) * new).astype(old.dtype)
+
+
+def with_epsilon(norm, epsilon: float):
+    """A maker of normalizations with this epsilon, unless it binds one itself.
+
+    >>> with_epsilon(partial(BatchNorm, group_size=8), 1e-3).keywords
+    {'group_size': 8, 'epsilon': 0.001}
+    >>> with_epsilon(partial(BatchNorm, epsilon=0.1), 1e-3).keywords
+    {'epsilon': 0.1}
+    """
+    own = norm.keywords if isinstance(norm, partial) else {}
+    return partial(norm, **{"epsilon": epsilon, **own})
 
 
 class LayerNorm(nn.Module):

@@ -1,8 +1,8 @@
 """Networks: backbones from images to named endpoints, a head for them, and both by name."""
 
-from .alexnet import AlexNet, TwoTowerAlexNet, pool_to_row
+from .alexnet import AlexNet, TwoTowerAlexNet
 from .cifar_resnet import subsample_and_pad
-from .classifier import POOLS, Classifier, flatten
+from .classifier import POOLS, Classifier, flatten, pool_to_row
 from .convnext import ConvNeXt, ConvNeXtBlock
 from .deepface import DeepFace
 from .densenet import DenseLayer, DenseNet

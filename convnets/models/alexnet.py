@@ -5,8 +5,8 @@ from functools import partial
 import flax.linen as nn
 
 from ..layers import Conv, constant, he_normal, normal, relu, run_stage
-from ..ops import adaptive_average_pool, local_response_normalization, max_pool
-from .classifier import Classifier, flatten
+from ..ops import local_response_normalization, max_pool
+from .classifier import Classifier, pool_to_row
 from .entry import Entry
 from .perceptron import DenseLayers
 
@@ -118,15 +118,6 @@ class TwoTowerAlexNet(nn.Module):
         return endpoints
 
 
-def pool_to_row(x, side: int = 6):
-    """Means of `side` times `side` bins in one row, `[B, H, W, C] -> [B, side * side * C]`.
-
-    The row counts channels fastest. PyTorch's count them slowest: a dense kernel of `[features,
-    C * 6 * 6]` there is `[6 * 6 * C, features]` here, by way of `[6, 6, C, features]`.
-    """
-    return flatten(adaptive_average_pool(x, side))
-
-
 def _of_size(stages, hidden=(4096, 4096)) -> Entry:
     """AlexNet with other stages and hidden layers: made for the networks A to J, which ask whether
     more layers or more filters make a better representation.
@@ -145,7 +136,7 @@ def _of_size(stages, hidden=(4096, 4096)) -> Entry:
     return Entry(
         partial(AlexNet, stages=stages),
         classifier=partial(Classifier, hidden=layers),
-        defaults={"pool": pool_to_row},
+        defaults={"pool": partial(pool_to_row, side=6)},
     )
 
 
@@ -163,7 +154,7 @@ MODELS = {
                 dropout_behind=0.5,
             ),
         ),
-        defaults={"pool": pool_to_row},
+        defaults={"pool": partial(pool_to_row, side=6)},
     ),
     "alexnet_a": _of_size(((24,), (48,), (96, 96, 64)), (4096, 1024)),
     "alexnet_b": _of_size(((24,), (48,) * 2, (96,) * 4 + (64,)), (4096, 1024)),

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from ..errors import unknown
 from ..layers import Dense, Dropout
 from ..ops import (
+    adaptive_average_pool,
     global_average_and_max_pool,
     global_average_pool,
     global_l2_pool,
@@ -20,6 +21,15 @@ from ..ops import (
 def flatten(x):
     """All values of an example in one row: `[B, …] -> [B, N]`."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # of an empty batch too
+
+
+def pool_to_row(x, side: int):
+    """Means of `side` times `side` bins in one row, `[B, H, W, C] -> [B, side * side * C]`.
+
+    The row counts channels fastest. PyTorch's count them slowest: a dense kernel of `[features,
+    C * 6 * 6]` there is `[6 * 6 * C, features]` here, by way of `[6, 6, C, features]`.
+    """
+    return flatten(adaptive_average_pool(x, side))
 
 
 POOLS = {
@@ -54,9 +64,9 @@ class Classifier(nn.Module):
       pool: `[B, H, W, C] -> [B, C']`, applied to the last endpoint if it is an image: `average`,
         `max`, `both` (side by side), `l2`, `flatten`, or a function.
       dropout: rate before the dense layer.
-      auxiliary: pairs of an endpoint and what makes a head for it, called `(x, *, train)` with
-        `num_classes` as a field. These heads are for training: their logits are sown into the
-        collection `auxiliary` where that is mutable, and returned never.
+      auxiliary: pairs of an endpoint and what makes a head for it, called `(x, *, train)`, with
+        `num_classes` and the backbone's `norm` as fields. These heads are for training: their
+        logits are sown into the collection `auxiliary` where that is mutable, and returned never.
       registry_name: the name that alone makes this model again, for a run to write down; or None.
       dtype: what everything before the dense layer is computed in; the logits are float32, or
         float64 if that is asked for.
@@ -103,19 +113,18 @@ class Classifier(nn.Module):
         x = list(endpoints.values())[-1]
         if self.num_classes:
             self._train_auxiliary_heads(endpoints, train)
+        last = x
         if x.ndim == 4:
-            x = self._pool(x)
+            x = pool_named(self.pool)(x)
         if self.hidden is not None:
             x = self.hidden(name="hidden")(x, train=train)
         endpoints["pre_logits"] = x
         if self.num_classes:
-            endpoints["logits"] = self._head(x, train)
+            endpoints["logits"] = self._score(x, last, train)
         return endpoints
 
-    def _pool(self, x):
-        return pool_named(self.pool)(x)
-
-    def _head(self, x, train):
+    def _score(self, x, last, train):
+        """Logits from the pre-logits `x`, or in other classifiers from the last endpoint."""
         if self.dropout:
             x = Dropout(self.dropout, name="dropout")(x, train=train)
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
@@ -128,6 +137,7 @@ class Classifier(nn.Module):
             if endpoint not in endpoints:
                 raise unknown("endpoint", endpoint, endpoints)
             name = f"auxiliary{number}"
-            logits = head(num_classes=self.num_classes, name=name)(endpoints[endpoint], train=train)
+            head = head(num_classes=self.num_classes, norm=self.backbone.norm, name=name)
+            logits = head(endpoints[endpoint], train=train)
             if not self.is_initializing():
                 self.sow("auxiliary", f"{name}_logits", logits)

@@ -9,7 +9,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, run_stage, silu
+from ..layers import BatchNorm, run_stage, silu, with_epsilon
 from .entry import Entry
 from .inverted_residual import InvertedResidual, round_channels
 from .resnet import ConvBeforeNorm
@@ -30,8 +30,8 @@ class EfficientNet(nn.Module):
 
     Attributes:
       width, depth: what channels and blocks of `efficientnet_b0` are multiplied by.
-      drop_path: rate of the last block, from 0 at the first evenly up.
-      epsilon: of every batch norm.
+      drop_path: block `i` of `L`, from 0 on, is skipped at `i / L` of this rate.
+      epsilon: of every batch norm, unless `norm` binds one.
       norm: makes every normalization.
       checkpoint: the backward pass computes each stage again.
 
@@ -51,7 +51,7 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
-        norm = partial(self.norm, epsilon=self.epsilon)
+        norm = with_epsilon(self.norm, self.epsilon)
         x = ConvBeforeNorm(round_channels(32 * self.width), 3, 2, name="conv1")(images)
         x = silu(norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
@@ -76,7 +76,7 @@ class EfficientNet(nn.Module):
                 activation=silu,
                 squeeze_activation=silu,
                 drop_path=self.drop_path * (before + number) / sum(counts),
-                norm=partial(self.norm, epsilon=self.epsilon),
+                norm=with_epsilon(self.norm, self.epsilon),
                 name=f"stage{stage}_block{number + 1}",
             )
             x = block(x, train=train)

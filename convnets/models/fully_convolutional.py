@@ -12,9 +12,8 @@ from flax.errors import ScopeParamShapeError
 from ..errors import UserError
 from ..layers import Dense
 from ..layers.initializers import Initializer
-from ..ops import adaptive_average_pool, average_pool, convolve_windows, max_pool
-from .alexnet import pool_to_row
-from .classifier import POOLS, Classifier, flatten, pool_named
+from ..ops import adaptive_average_pool, average_pool, convolve_windows, l2_pool, max_pool
+from .classifier import POOLS, Classifier, flatten, pool_named, pool_to_row
 from .registry import default_image_shape
 from .tracing import trace
 
@@ -146,10 +145,7 @@ class WindowDense(nn.Module):
 
 
 def _l2(x, size):
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = average_pool(y * y, size, 1)
-    zero = mean == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, mean))).astype(x.dtype)
+    return l2_pool(x, size, 1)
 
 
 def _average(x, size):
@@ -177,10 +173,8 @@ def _kind_of(pool: str | Callable) -> tuple[str, int | None]:
     function = pool_named(pool)
     if function is flatten:
         return "row", None
-    if function is pool_to_row:
-        return "row", 6
     if isinstance(function, partial) and function.func is pool_to_row and not function.args:
-        return "row", function.keywords.get("side", 6)
+        return "row", function.keywords["side"]
     for name in WINDOWS:
         if function is POOLS[name]:
             return name, None

@@ -10,7 +10,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ..layers import BatchNorm, Conv, Dense, Dropout, relu, run_stage
+from ..layers import BatchNorm, Conv, Dense, Dropout, relu, run_stage, with_epsilon
 from ..layers.convolution import Padding
 from ..ops import adaptive_average_pool, max_pool
 from .classifier import flatten
@@ -40,7 +40,8 @@ class ConvUnit(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )
-        return relu(self.norm(epsilon=EPSILON, name="bn")(conv(x), train=train))
+        norm = with_epsilon(self.norm, EPSILON)
+        return relu(norm(name="bn")(conv(x), train=train))
 
 
 class Inception(nn.Module):
@@ -88,7 +89,7 @@ class GoogLeNet(nn.Module):
     """Three convolutions, then nine modules in three stages, with poolings between.
 
     Attributes:
-      norm: makes every normalization; its epsilon is 1e-3.
+      norm: makes every normalization; the epsilon is 1e-3 unless it binds one.
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `conv1`, `conv2`, `conv3`, `inception3a`, …, `inception5b`, before any pooling behind
@@ -135,12 +136,14 @@ class AuxiliaryHead(nn.Module):
     """
 
     num_classes: int
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, num_classes]
-        x = ConvUnit(128, 1, name="conv")(adaptive_average_pool(x, 4), train=train)
+        x = ConvUnit(128, 1, norm=self.norm, name="conv")(adaptive_average_pool(x, 4), train=train)
         x = relu(Dense(1024, name="dense1")(flatten(x)))
         x = Dropout(0.7, name="dropout")(x, train=train)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return Dense(self.num_classes, name="head")(x)
 
 

@@ -92,7 +92,8 @@ class HMAX(nn.Module):
         c2 = []
         for size in self.patch_sizes:
             shape = (size, size, len(ORIENTATIONS), self.prototypes)
-            patches = self.param(f"prototypes{size}", nn.initializers.uniform(0.5), shape)
+            init = nn.initializers.uniform(0.5)
+            patches = self.param(f"prototypes{size}", init, shape, jnp.float32)
             c2.append(c2_cells(c1, patches.astype(images.dtype), self.sharpness))
         endpoints["c2"] = jnp.concatenate(c2, 1)
         return endpoints

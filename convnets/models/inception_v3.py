@@ -31,7 +31,7 @@ def maximum(x):
 
 
 def mixed5(pooled: int):
-    """Figure 5: 1x1, 5x5, two 3x3, pooling."""
+    """1x1, 5x5, two 3x3, pooling; figure 5 has another two 3x3 in the place of 5x5."""
     return (
         ("branch1x1", [(64, 1)]),
         ("branch5x5", [(48, 1), (64, 5)]),
@@ -122,13 +122,15 @@ class InceptionV3(nn.Module):
     """Five convolutions and two poolings, then eleven modules in three stages.
 
     Attributes:
-      norm: makes every normalization; its epsilon is 1e-3.
+      norm: makes every normalization; the epsilon is 1e-3 unless it binds one.
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `conv1a`, `conv2a`, `conv2b`, `conv3b`, `conv4a`, `mixed5b`, …, `mixed7c`. Images
     have at least 75x75 pixels, and 299x299 by default; see `AuxiliaryHead` for its least.
 
-    Reference: Szegedy et al. 2016, table 1, as in torchvision.
+    Reference: Szegedy et al. 2016, table 1. Differs: the stem has a 1x1 and a 3x3 convolution
+    before the second pooling, and `mixed5` a branch of 5x5, as in the authors' code and in
+    torchvision.
     """
 
     norm: Callable[..., nn.Module] = BatchNorm
@@ -170,12 +172,14 @@ class AuxiliaryHead(nn.Module):
     """
 
     num_classes: int
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, num_classes]
-        x = average_pool(x, 5, 3)
-        x = Unit(128, 1, name="conv1")(x, train=train)
-        x = Unit(768, 5, padding=0, name="conv2")(x, train=train)
+        unit = partial(Unit, norm=self.norm)
+        x = unit(128, 1, name="conv1")(average_pool(x, 5, 3), train=train)
+        x = unit(768, 5, padding=0, name="conv2")(x, train=train)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return Dense(self.num_classes, name="head")(global_average_pool(x))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, hard_sigmoid, hard_swish, relu, relu6, run_stage
+from ..layers import BatchNorm, hard_sigmoid, hard_swish, relu, relu6, run_stage, with_epsilon
 from .classifier import Classifier
 from .entry import Entry
 from .inverted_residual import InvertedResidual, round_channels
@@ -37,7 +37,7 @@ class MobileNet(nn.Module):
       blocks: of the network, in order. Blocks of as many features in a row are one stage.
       stem_features, last_features: of the first and the last convolution.
       activation: of these two.
-      epsilon: of every batch norm.
+      epsilon: of every batch norm, unless `norm` binds one.
       norm: makes every normalization.
       checkpoint: the backward pass computes each stage again.
 
@@ -56,7 +56,7 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
-        norm = partial(self.norm, epsilon=self.epsilon)
+        norm = with_epsilon(self.norm, self.epsilon)
         x = ConvBeforeNorm(self.stem_features, 3, 2, name="conv1")(images)
         x = self.activation(norm(name="bn1")(x, train=train))
         endpoints = {"stem": x}
@@ -107,7 +107,7 @@ def version2(width: float = 1.0) -> Entry:
     return Entry(backbone, defaults={"dropout": 0.2})
 
 
-def version3(*table, hidden: int, dropout: float) -> Entry:
+def version3(*table, hidden: int) -> Entry:
     """MobileNetV3 of rows (kernel, expanded, features, squeeze-and-excitation, activation, stride),
     which ends in a dense layer of `hidden` behind the pool.
 
@@ -127,7 +127,7 @@ def version3(*table, hidden: int, dropout: float) -> Entry:
     )
     layers = partial(DenseLayers, features=(hidden,), activation=hard_swish)
     defaults = {
-        "dropout": dropout,
+        "dropout": 0.2,
         "epsilon": 1e-3,
         "norm": partial(BatchNorm, momentum=0.99),
     }
@@ -153,7 +153,6 @@ MODELS = {
         (5, 576, 96, SE, HS, 1),
         (5, 576, 96, SE, HS, 1),
         hidden=1024,
-        dropout=0.2,
     ),
     "mobilenet_v3_large": version3(
         (3, 16, 16, NO, RE, 1),
@@ -172,6 +171,5 @@ MODELS = {
         (5, 960, 160, SE, HS, 1),
         (5, 960, 160, SE, HS, 1),
         hidden=1280,
-        dropout=0.2,
     ),
 }

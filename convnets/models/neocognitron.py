@@ -5,11 +5,10 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from ..errors import UserError
 from ..layers import relu
-from ..ops import convolve
+from ..ops import convolve, safe_sqrt
 from ..ops.convolution import require_images
 from .entry import Entry
 
@@ -59,7 +58,7 @@ class Neocognitron(nn.Module):
       pairs: the layers.
 
     Parameters: `s1/a [field, field, C, planes]` and `s1/b [planes]`, the excitatory and inhibitory
-    weights that `competition.train` learns without gradients; then `s2`, …
+    weights that `unsupervised.competition` learns without gradients; then `s2`, …
 
     Endpoints: `s1`, `c1`, `s2`, …
 
@@ -138,8 +137,7 @@ def inhibition(x, field: int, padding: int = 0):
     """
     c = jnp.asarray(mask(field), x.dtype)[:, :, None, None]
     energy = convolve((x * x).mean(3, keepdims=True), c, padding=padding)
-    seen = energy > 0
-    return jnp.where(seen, lax.sqrt(jnp.where(seen, energy, 1)), 0)
+    return safe_sqrt(energy)
 
 
 def complex_cells(s, blur: int):

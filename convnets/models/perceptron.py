@@ -48,7 +48,7 @@ class DenseLayers(nn.Module):
             )
             x = self.activation(dense(x))
             if self.dropout_behind:
-                x = Dropout(self.dropout_behind, name=f"dropout{number}")(x, train=train)
+                x = Dropout(self.dropout_behind, name=f"dropout_behind{number}")(x, train=train)
         return x
 
 

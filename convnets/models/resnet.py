@@ -169,12 +169,24 @@ class ResNet(nn.Module):
         return x
 
 
-MODELS = {
-    "plain18": Entry(partial(ResNet, stage_sizes=(2, 2, 2, 2), block=PlainBlock)),
-    "plain34": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=PlainBlock)),
-    "resnet18": Entry(partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)),
-    "resnet34": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)),
-    "resnet50": Entry(partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)),
-    "resnet101": Entry(partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)),
-    "resnet152": Entry(partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)),
+SIZES = {  # table 1, and two more of timm's: depth -> blocks in each stage
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
 }
+SHALLOW = (18, 34)  # of basic blocks; the others are of bottlenecks
+
+
+def entry(depth: int, block: Callable[..., nn.Module]) -> Entry:
+    return Entry(partial(ResNet, stage_sizes=SIZES[depth], block=block))
+
+
+MODELS = (
+    {f"plain{depth}": entry(depth, PlainBlock) for depth in SHALLOW}
+    | {f"resnet{depth}": entry(depth, BasicBlock) for depth in SHALLOW}
+    | {f"resnet{depth}": entry(depth, Bottleneck) for depth in (50, 101, 152)}
+)

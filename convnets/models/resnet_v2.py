@@ -15,15 +15,14 @@ from ..layers import BatchNorm, Dropout, relu, run_stage
 from ..ops import max_pool
 from .cifar_resnet import keep
 from .entry import Entry
-from .resnet import ConvBeforeNorm
-from .resnet_variants import BASIC, SIZES
+from .resnet import SHALLOW, SIZES, ConvBeforeNorm
 
 
 class PreActivationBlock(nn.Module):
     """Batch norm, ReLU, 3x3 convolution, twice; added to the input, or, where the shape changes, to
     a 1x1 convolution of what the first ReLU gives.
 
-    Attribute: `dropout`, the rate between the two convolutions.
+    Attribute: `dropout`, the rate before the last convolution.
 
     Reference: He et al. 2016, figure 4e; Zagoruyko, Komodakis 2016, figure 1d, with dropout.
     """
@@ -55,6 +54,7 @@ class PreActivationBottleneck(nn.Module):
     features: int
     stride: int = 1
     norm: Callable[..., nn.Module] = BatchNorm
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, 4*features]
@@ -63,6 +63,8 @@ class PreActivationBottleneck(nn.Module):
         y = relu(self.norm(name="bn2")(y, train=train))
         y = ConvBeforeNorm(self.features, 3, self.stride, name="conv2")(y)
         y = relu(self.norm(name="bn3")(y, train=train))
+        if self.dropout:
+            y = Dropout(self.dropout, name="dropout")(y, train=train)
         y = ConvBeforeNorm(4 * self.features, 1, name="conv3")(y)
         if x.shape != y.shape:
             x = ConvBeforeNorm(4 * self.features, 1, self.stride, name="conv_shortcut")(first)
@@ -74,15 +76,19 @@ class ResNetV2(nn.Module):
 
     Attributes:
       stage_sizes: blocks in each stage.
-      block: makes a block, called `(features, stride, norm=…, name=…)`.
+      block: makes a block, called `(features, stride, norm=…, dropout=…, name=…)`.
       features: width of the first stage.
       stem: makes the first convolution, called `(name=…)`.
       stem_pool: `[B, H, W, C] -> [B, H', W', C]` between it and the first stage.
+      block_dropout: rate before the last convolution of every block (0.3 in Zagoruyko, Komodakis
+        2016, section 2.4).
       norm: makes every normalization.
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …, and `norm`, the last after its
     batch norm and ReLU.
+
+    Reference: He et al. 2016, section 3.1 and appendix.
     """
 
     stage_sizes: tuple[int, ...]
@@ -90,6 +96,7 @@ class ResNetV2(nn.Module):
     features: int = 64
     stem: Callable[..., nn.Module] = partial(ConvBeforeNorm, 64, 7, 2)
     stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
+    block_dropout: float = 0.0
     norm: Callable[..., nn.Module] = BatchNorm
     checkpoint: bool = False
 
@@ -110,6 +117,7 @@ class ResNetV2(nn.Module):
                 self.features * 2 ** (stage - 1),
                 stride=2 if stage > 1 and number == 1 else 1,
                 norm=self.norm,
+                dropout=self.block_dropout,
                 name=f"stage{stage}_block{number}",
             )(x, train=train)
         return x
@@ -117,7 +125,7 @@ class ResNetV2(nn.Module):
 
 def entry(depth: int) -> Entry:
     """A pre-activation ResNet for ImageNet of that depth."""
-    block = PreActivationBlock if depth in BASIC else PreActivationBottleneck
+    block = PreActivationBlock if depth in SHALLOW else PreActivationBottleneck
     return Entry(partial(ResNetV2, stage_sizes=SIZES[depth], block=block))
 
 
@@ -149,7 +157,7 @@ def find(name: str) -> Entry | None:
     return wide(depth, width)
 
 
-MODELS = {f"resnetv2_{depth}": entry(depth) for depth in SIZES} | {
+MODELS = {f"resnetv2_{depth}": entry(depth) for depth in (18, 34, 50, 101, 152)} | {
     f"cifar_wrn{depth}_{width}": wide(depth, width)
     for depth, width in ((10, 1), (16, 4), (16, 8), (22, 8), (28, 10), (40, 4))
 }

@@ -15,7 +15,8 @@ import flax.linen as nn
 from ..layers import SqueezeExcitation, relu
 from ..ops import average_pool
 from .entry import Entry
-from .resnet import BasicBlock, Bottleneck, ResNet, projection
+from .inverted_residual import round_channels
+from .resnet import SHALLOW, SIZES, BasicBlock, Bottleneck, ResNet, projection
 
 
 def deep_stem(x, features: int, *, conv, norm, train: bool):
@@ -44,21 +45,13 @@ class ChannelAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        squeezed = max(8, (x.shape[3] // 16 + 4) // 8 * 8)
-        return SqueezeExcitation(squeezed, name="squeeze_excitation")(x)
-
-
-BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-SIZES = BASIC | BOTTLENECK
-MORE_SIZES = {26: (2, 2, 2, 2), 200: (3, 24, 36, 3)}  # of bottlenecks
+        return SqueezeExcitation(round_channels(x.shape[3] / 16), name="squeeze_excitation")(x)
 
 
 def entry(depth: int, **options) -> Entry:
     """A ResNet for ImageNet of that depth; options of its block."""
-    block = BasicBlock if depth in BASIC else Bottleneck
-    sizes = (SIZES | MORE_SIZES)[depth]
-    return Entry(partial(ResNet, stage_sizes=sizes, block=partial(block, **options)))
+    block = BasicBlock if depth in SHALLOW else Bottleneck
+    return Entry(partial(ResNet, stage_sizes=SIZES[depth], block=partial(block, **options)))
 
 
 def with_deep_stem(depth: int) -> Entry:
@@ -79,6 +72,9 @@ MODELS = (
         "resnext101_32x48d": entry(101, groups=32, group_width=48),
         "resnext101_64x4d": entry(101, groups=64, group_width=4),
     }
-    | {f"resnet{depth}d": with_deep_stem(depth) for depth in SIZES | MORE_SIZES}
-    | {f"seresnet{depth}": entry(depth, attention=ChannelAttention) for depth in SIZES}
+    | {f"resnet{depth}d": with_deep_stem(depth) for depth in (18, 26, 34, 50, 101, 152, 200)}
+    | {
+        f"seresnet{depth}": entry(depth, attention=ChannelAttention)
+        for depth in (18, 34, 50, 101, 152)
+    }
 )

@@ -93,16 +93,13 @@ def _name(layer: int) -> str:
 class PixelClassifier(Classifier):
     """A head for every pixel: dropout, a dense layer over the channels, ReLU, and then the pool.
 
-    Without a head the pre-logits are the pooled features.
+    The pre-logits are the pooled features, which the logits do without.
 
     Reference: Iandola et al. 2016, table 1, `conv10` and `avgpool10`.
     """
 
-    def _pool(self, x):
-        return x if self.num_classes else super()._pool(x)
-
-    def _head(self, x, train):
-        return pool_named(self.pool)(relu(super()._head(x, train)))
+    def _score(self, x, last, train):
+        return pool_named(self.pool)(relu(super()._score(last, last, train)))
 
 
 def entry(stem_features: int, stem_size: int, pooled: tuple[int, int, int]) -> Entry:

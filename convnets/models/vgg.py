@@ -11,8 +11,7 @@ import flax.linen as nn
 
 from ..layers import BatchNorm, Conv, he_normal, relu, run_stage
 from ..ops import max_pool
-from .alexnet import pool_to_row
-from .classifier import Classifier
+from .classifier import Classifier, pool_to_row
 from .entry import Entry
 from .perceptron import DenseLayers
 
@@ -28,7 +27,9 @@ class VGG(nn.Module):
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `conv1_1` (after its ReLU), …, `pool1`, `conv2_1`, …, `pool5`, which is
-    `[B, 7, 7, 512]` for images of 224x224 pixels.
+    `[B, 7, 7, 512]` for images of 224x224 pixels. The head takes means of 7x7 bins of other sizes,
+    as torchvision's does; timm's takes its dense layers over all 7x7 windows (as
+    `to_fully_convolutional` makes them) and the mean of what they give, which is another answer.
 
     Reference: Simonyan, Zisserman 2015, table 1; batch norm as in torchvision. Differs: weights
     start at He's variance instead of those of a trained shallower network.

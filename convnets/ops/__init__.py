@@ -29,9 +29,11 @@ from .pooling import (
     global_average_pool,
     global_l2_pool,
     global_max_pool,
+    l2_pool,
     max_pool,
     sum_pool,
 )
+from .roots import safe_sqrt
 from .warping import rotate_image, sample_bilinear
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "global_average_pool",
     "global_l2_pool",
     "global_max_pool",
+    "l2_pool",
     "local_contrast_normalization",
     "local_response_normalization",
     "lowering",
@@ -63,6 +66,7 @@ __all__ = [
     "requested_lowering",
     "rotate",
     "rotate_image",
+    "safe_sqrt",
     "sample_bilinear",
     "subtractive_normalization",
     "sum_pool",

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from .convolution import convolve, require_images
+from .roots import safe_sqrt
 
 # Below this a deviation is taken for rounding, of which no contrast is made.
 FLOOR = 1e-4
@@ -68,7 +68,7 @@ def divisive_normalization(x, *, window=9, sigma=1.591, floor=FLOOR):
     """
     require_images(x, "divisive_normalization")
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    deviation = _safe_sqrt(_weighted_mean(y * y, window, sigma))
+    deviation = safe_sqrt(_weighted_mean(y * y, window, sigma))
     divisor = jnp.maximum(deviation, deviation.mean((1, 2), keepdims=True))
     return (y / jnp.maximum(divisor, floor)).astype(x.dtype)
 
@@ -101,9 +101,3 @@ def _weighted_mean(x, window, sigma):
         shares = inside.reshape((1, -1, 1, 1) if axis == 1 else (1, 1, -1, 1))
         mean = convolve(mean, kernel, padding=half) / jnp.asarray(shares, x.dtype)
     return mean
-
-
-def _safe_sqrt(x):
-    """The root, and 0 with the derivative 0 where there is nothing (or less, by rounding)."""
-    positive = x > 0
-    return jnp.where(positive, lax.sqrt(jnp.where(positive, x, 1)), 0)

@@ -20,6 +20,7 @@ from ..errors import UserError
 from .convolution import as_padding, as_pair, require_images
 from .lowerings import current_lowering
 from .maxima import PLACES, maxima
+from .roots import safe_sqrt
 
 
 def max_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
@@ -77,6 +78,23 @@ def sum_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
     return _sum_windows(x, *_windows(x, window, stride, padding, ceil_mode)).astype(x.dtype)
 
 
+def l2_pool(x, window, stride=None, padding=0):
+    """The root of the mean square of each window, with the gradient 0 where all of it is 0.
+
+    Half precision is summed in float32, zeros of the padding count; the rest as in `max_pool`.
+
+    Reference: Le et al. 2012, "Building high-level features using large scale unsupervised
+    learning", section 3.2. Differs: the mean, not the sum, of the squares, so that the size of the
+    window does not matter.
+
+    >>> l2_pool(jnp.array([1.0, 7.0]).reshape(1, 1, 2, 1), (1, 2)).ravel().tolist()
+    [5.0]
+    """
+    require_images(x, "l2_pool")
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return safe_sqrt(average_pool(y * y, window, stride, padding)).astype(x.dtype)
+
+
 def adaptive_average_pool(x, size):
     """The mean of each of `size` bins, an int or `(H', W')`: `[B, H, W, C] -> [B, H', W', C]`.
 
@@ -130,22 +148,14 @@ def global_max_pool(x):
 
 
 def global_l2_pool(x):
-    """The root of the mean square over all pixels: `[B, H, W, C] -> [B, C]`.
-
-    The gradient of a channel that is zero everywhere is zero.
-
-    Reference: Le et al. 2012, "Building high-level features using large scale unsupervised
-    learning", section 3.2, over the whole image. Differs: the mean, not the sum, of the squares, so
-    that the size of the image does not matter.
+    """The root of the mean square over all pixels: `[B, H, W, C] -> [B, C]`, as in `l2_pool`.
 
     >>> global_l2_pool(jnp.array([1.0, 7.0]).reshape(1, 1, 2, 1)).tolist()
     [[5.0]]
     """
     require_images(x, "global_l2_pool")
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = (y * y).mean((1, 2))
-    zero = mean == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, mean))).astype(x.dtype)
+    return safe_sqrt((y * y).mean((1, 2))).astype(x.dtype)
 
 
 def global_average_and_max_pool(x):

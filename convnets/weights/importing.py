@@ -9,6 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ..errors import UserError
+from ..layers import with_epsilon
 from ..models import create_model, default_image_shape, resolve_name
 from .layouts import Layout, layout_of
 from .libraries import names_of
@@ -35,7 +36,8 @@ def import_torch(
     `weight`, `bias`, `running_mean` and `running_var` are `scale`, `bias`, `mean` and `var`.
     PyTorch's running variance is unbiased, ours biased; both are used as they are. Where the
     library's batch norms have another epsilon than our model, the difference goes into the running
-    variances, so that inference is the same (training then has our epsilon).
+    variances, so that inference is the same; they may be negative then, by less than our epsilon,
+    with which they are used. Training has our epsilon, and starts them anew.
 
     Args:
       name: of our model, or timm's name of it.
@@ -61,18 +63,21 @@ def import_torch(
     shapes = variable_shapes(model, name, in_channels)
     named = name_variables(shapes, names)
     given = {_rename(key, names): value for key, value in state_dict.items()}
-    spare = {key.replace("running_var", COUNTER) for key in named.values()}
+    expected = {*named.values()}
+    ignored = _counters(expected)
     if drop_head:
         whole = variable_shapes(create_model(name, **options), name, in_channels)
-        spare |= {*name_variables(whole, names).values()} - {*named.values()}
-        spare |= {key.replace("running_var", COUNTER) for key in spare}
-    require_same_names(title, named.values(), given.keys() - (spare - {*named.values()}))
+        dropped = {*name_variables(whole, names).values()} - expected
+        ignored |= dropped | _counters(dropped)
+    heads = {named[path] for path in named if layer_of(path).startswith("auxiliary")}
+    hint = "" if heads & given.keys() else "; where there are no auxiliary heads give auxiliary=()"
+    require_same_names(title, expected, given.keys() - ignored, hint if heads else "")
     arrays, wrong = {}, []
     for path, shape in shapes.items():
         array, layout = np.asarray(given[named[path]]), _layout(path, shape, names)
-        expected = jax.eval_shape(layout.store, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
-        if array.shape != expected or not jnp.issubdtype(array.dtype, jnp.floating):
-            wrong.append(f"{named[path]} {expected} (came {array.dtype} {array.shape})")
+        theirs = jax.eval_shape(layout.store, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
+        if array.shape != theirs or not jnp.issubdtype(array.dtype, jnp.floating):
+            wrong.append(f"{named[path]} {theirs} (came {array.dtype} {array.shape})")
             continue
         arrays[path] = np.ascontiguousarray(layout.load(array, shape), dtype=np.float32)
     if wrong:
@@ -92,7 +97,7 @@ def export_torch(name: str, variables: Mapping, target: str = "torchvision", **o
 
     Returns: name -> NumPy array, float32, with a `num_batches_tracked` of zero for every batch
       norm. Imported weights come out with the same bits, except for running variances that took up
-      a difference of epsilon, where the last bit may differ.
+      a difference of epsilon: those below 5e-4 may differ by 1e-10.
 
     Raises: UserError where variables are missing, left over, or of another shape.
     """
@@ -130,16 +135,21 @@ def variable_shapes(model, name: str, in_channels: int | None = None) -> dict[st
     return {path: leaf.shape for path, leaf in flatten_dict(variables, sep="/").items()}
 
 
-def require_same_names(title: str, expected, given):
-    """Refuse what is missing, and what is left over, by name."""
+def require_same_names(title: str, expected, given, hint: str = ""):
+    """Refuse what is missing, and what is left over, by name; the hint is for what is missing."""
     expected, given = set(expected), set(given)
     faults = []
     if expected - given:
-        faults.append(f"missing {_list(sorted(expected - given))}")
+        faults.append(f"missing {_list(sorted(expected - given))}{hint}")
     if given - expected:
         faults.append(f"left over {_list(sorted(given - expected))}")
     if faults:
         raise UserError(f"{title}: {'; '.join(faults)}")
+
+
+def _counters(names) -> set[str]:
+    """What PyTorch keeps beside running variances of these names."""
+    return {name.replace("running_var", COUNTER) for name in names if "running_var" in name}
 
 
 def _list(names: list[str]) -> str:
@@ -164,7 +174,10 @@ def _layout(path: str, shape, names: Names) -> Layout:
 
 def _epsilon_over(model, names: Names) -> float:
     """By how much the library's epsilon is larger than our model's."""
-    return 0.0 if names.epsilon is None else names.epsilon - model.backbone.epsilon
+    if names.epsilon is None:
+        return 0.0
+    norm = with_epsilon(model.backbone.norm, model.backbone.epsilon)
+    return names.epsilon - norm.keywords["epsilon"]
 
 
 def _shift_variances(arrays, difference: float) -> dict:

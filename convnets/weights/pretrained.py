@@ -6,16 +6,23 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ..errors import UserError, unknown
-from ..models import Classifier, create_model, default_image_shape, reset_head
+from ..models import (
+    Classifier,
+    create_model,
+    default_image_shape,
+    reset_head,
+    resolve_name,
+)
 from .files import read_state_dict
 from .hub import fetch
 from .importing import import_torch
 from .libraries import names_of
 from .naming import first_convolution, name_layer
 from .preprocessing import Preprocessing, describe_preprocessing, imagenet_classes
-from .releases import Release, find_release
+from .releases import HALF, Release, find_release
 
 ADAPTIONS = ("sum", "repeat")
+SYMMETRIC = {"googlenet", "inception_v3"}  # torchvision's: trained on images from -1 to 1
 
 
 class Pretrained(NamedTuple):
@@ -42,8 +49,9 @@ def load_pretrained(
       name: one of `list_pretrained()`, or a model's name alone. With `file` any of
         `convnets.list_models()`.
       file: a weight file of PyTorch or safetensors to read instead of the hub's; nothing is
-        fetched then. The preprocessing is that of the name in timm, or of most of torchvision's
-        models, and is not checked.
+        fetched then. The preprocessing is that of the name in timm, or with torchvision's names
+        that of most of its models (GoogLeNet and Inception v3: images from -1 to 1, which those
+        there make themselves of others), and is not checked.
       source: whose names the file has, timm or torchvision. The hub's are timm's.
       num_classes: outputs. None for those of the weights; with another number the head is left out
         and a fresh one, the same every time, takes its place; 0 for no head.
@@ -63,7 +71,7 @@ def load_pretrained(
         path, config = fetch(release.repository, cache_dir)
         preprocessing, source = describe_preprocessing(config), "timm"
     else:
-        release, path = _release_of_file(name), file
+        release, path = _release_of_file(name, source), file
         preprocessing = release.preprocessing
     state_dict = read_state_dict(path)
     own_classes = count_classes(release.model, state_dict, source)
@@ -128,13 +136,17 @@ def count_classes(name: str, state_dict, source: str) -> int | None:
     return None if bias is None else bias.size
 
 
-def _release_of_file(name):
-    """The release of a name, or one without a repository for models that none is known of."""
-    try:
-        return find_release(name)
-    except UserError:
-        side = default_image_shape(name)[0]  # raises for names that no model has
-    return Release(name, None, Preprocessing(side, class_names=imagenet_classes()))
+def _release_of_file(name: str, source: str) -> Release:
+    """The release of a name in timm, or one without a repository for other files."""
+    if source == "timm":
+        try:
+            return find_release(name)
+        except UserError:
+            pass
+    side = default_image_shape(name)[0]  # raises for names that no model has
+    half = {"mean": HALF, "std": HALF} if resolve_name(name) in SYMMETRIC else {}
+    wanted = Preprocessing(side, class_names=imagenet_classes(), **half)
+    return Release(resolve_name(name), None, wanted)
 
 
 def _adapt_channels(variables, in_channels, adapt):

@@ -221,6 +221,10 @@ def test_layer_norm_equals_loops():
     with jax.enable_x64(True):
         np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-12)
         check_grads(jax.jit(layer.apply), (variables, x), order=1, eps=1e-5, atol=1e-7, rtol=1e-7)
+    small = (1e-3 * x).astype(np.float32)  # of a variance near the epsilon that is the default
+    y = LayerNorm().apply({"params": {"scale": np.ones(5, np.float32), "bias": np.zeros(5)}}, small)
+    deviations = np.sqrt(small.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(y, (small - small.mean(-1, keepdims=True)) / deviations, rtol=1e-3)
     half = layer.apply(jax.tree.map(np.float32, variables), x.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), expected, rtol=0.05, atol=0.1)

@@ -84,9 +84,9 @@ def test_logits_equal_torchvision(shared):
 
 def test_every_image_size_makes_a_row_of_9216():
     for size in ((1, 1), (6, 6), (13, 7)):
-        assert pool_to_row(jnp.ones((2, *size, 256))).shape == (2, 9216)
+        assert pool_to_row(jnp.ones((2, *size, 256)), side=6).shape == (2, 9216)
     x = np.random.default_rng(0).standard_normal((2, 6, 6, 256)).astype(np.float32)
-    np.testing.assert_array_equal(pool_to_row(jnp.asarray(x)), x.reshape(2, -1))
+    np.testing.assert_array_equal(pool_to_row(jnp.asarray(x), side=6), x.reshape(2, -1))
 
 
 def test_dropout_stands_before_both_hidden_layers():
@@ -149,7 +149,12 @@ def test_two_towers_have_the_sizes_of_the_paper():
     assert (sum(units), sum(paper)) == (659_272, 622_312)
     assert round(sum(units), -4) == 660_000  # the paper and the lecture: 650,000
     dropouts = [path for path in layers if path.startswith("hidden/")]
-    assert dropouts == ["hidden/dense1", "hidden/dropout1", "hidden/dense2", "hidden/dropout2"]
+    assert dropouts == [
+        "hidden/dense1",
+        "hidden/dropout_behind1",
+        "hidden/dense2",
+        "hidden/dropout_behind2",
+    ]
 
 
 def test_two_towers_name_their_endpoints_in_order():

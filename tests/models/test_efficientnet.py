@@ -1,6 +1,9 @@
+import jax
+import jax.numpy as jnp
 import pytest
 
-from convnets.models import create_backbone, create_model, default_image_shape
+from convnets.models import create_model, default_image_shape
+from convnets.models.tracing import trace
 from convnets.summary import summarize
 
 from .shapes import endpoint_sizes
@@ -23,4 +26,10 @@ def test_drop_path_grows_from_nothing():
     layers = summarize(create_model("efficientnet_b0"), (64, 64, 3)).layers
     skippable = [layer.path for layer in layers if layer.type == "DropPath"]
     assert len(skippable) == 16 - 7  # the first block of every stage has another shape
-    assert create_backbone("efficientnet_b0").drop_path == 0.2
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    model = create_model("efficientnet_b0", drop_path=0.32)
+    run = lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0]  # noqa: E731
+    calls, _ = trace(run, images)
+    rates = {path: module.rate for path, (module, _) in calls.items() if path in skippable}
+    assert rates["backbone/stage2_block2/drop_path"] == pytest.approx(2 / 16 * 0.32)
+    assert rates["backbone/stage6_block4/drop_path"] == pytest.approx(14 / 16 * 0.32)

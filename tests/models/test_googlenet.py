@@ -1,3 +1,6 @@
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +8,7 @@ import pytest
 
 import convnets
 from convnets.errors import UserError
+from convnets.layers import BatchNorm
 from convnets.models import create_model
 
 from .shapes import endpoint_sizes
@@ -23,6 +27,15 @@ def test_sizes_of_table_1():
     assert sizes["inception4e"][:2] == (14, 14)
     assert sizes["inception5b"] == (7, 7, 1024)
     assert list(sizes)[:4] == ["conv1", "conv2", "conv3", "inception3a"]
+
+
+def test_poolings_round_up():
+    sizes = endpoint_sizes("googlenet", (97, 131, 3))
+    assert sizes["conv1"][:2] == (49, 66)
+    assert sizes["conv3"][:2] == (24, 33)
+    assert sizes["inception3b"][:2] == (12, 16)
+    assert sizes["inception4e"][:2] == (6, 8)
+    assert endpoint_sizes("googlenet", (144, 144, 3))["inception5b"][:2] == (5, 5)
 
 
 def test_without_auxiliary_heads_as_many_parameters_as_published():
@@ -73,6 +86,29 @@ def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
     heads = [jax.tree.leaves(sown["auxiliary"][f"auxiliary{n}_logits"])[0] for n in (1, 2)]
     values = [convnets.losses.softmax_cross_entropy(x, batch["label"]).mean() for x in heads]
     np.testing.assert_allclose(value - plain, 0.3 * sum(values), rtol=1e-4)
+
+
+def test_heads_take_the_norm_and_the_precision_of_the_model():
+    norm = partial(BatchNorm, group_size=2)
+    model = create_model("googlenet", num_classes=3, norm=norm, dtype=jnp.bfloat16)
+    made = []
+
+    def run(images):
+        def record(next_function, args, kwargs, context):
+            if context.method_name == "__call__" and isinstance(context.module, BatchNorm):
+                made.append(context.module)
+            return next_function(*args, **kwargs)
+
+        variables = model.init(jax.random.key(0), images, train=False)
+        keys = {"dropout": jax.random.key(0)}
+        mutable = ["batch_stats", "auxiliary"]
+        with nn.intercept_methods(record):
+            return model.apply(variables, images, train=True, mutable=mutable, rngs=keys)
+
+    logits, updates = jax.eval_shape(run, IMAGES)
+    assert {logits.dtype, *(x.dtype for x in jax.tree.leaves(updates))} == {jnp.dtype("float32")}
+    assert len(made) == 57 + 2
+    assert {(module.group_size, module.epsilon) for module in made} == {(2, 1e-3)}
 
 
 def test_heads_can_be_left_out(made):

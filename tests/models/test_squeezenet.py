@@ -19,6 +19,14 @@ def test_sizes_of_both_versions():
     assert [second[name][2] for name in names[1:]] == widths
 
 
+def test_poolings_round_up():
+    sizes = endpoint_sizes("squeezenet1_1", (97, 133, 3))
+    assert [sizes[name][:2] for name in ("stem", "fire2", "fire4", "fire6")] == [
+        (48, 66), (24, 33), (12, 16), (6, 8),
+    ]  # fmt: skip
+    assert endpoint_sizes("squeezenet1_0", (97, 133, 3))["fire9"][:2] == (5, 8)
+
+
 def test_the_head_scores_pixels_and_pools_what_is_left_of_them():
     model = create_model("squeezenet1_1", num_classes=3)
     images = np.random.default_rng(0).random((2, 63, 63, 3), np.float32)

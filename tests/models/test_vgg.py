@@ -30,4 +30,4 @@ def test_batch_norm_stands_behind_every_convolution():
     types = [layer.type for layer in layers if layer.path.startswith("backbone/")]
     assert types == ["Conv", "BatchNorm"] * 8
     dropped = [layer.path for layer in layers if layer.type == "Dropout"]
-    assert dropped == ["hidden/dropout1", "hidden/dropout2"]  # behind both hidden layers
+    assert dropped == ["hidden/dropout_behind1", "hidden/dropout_behind2"]

@@ -229,3 +229,16 @@ def test_global_l2_and_both():
     norms = np.sqrt((x**2).mean((1, 2), keepdims=True)) * 12
     expected = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_l2_pool_of_windows():
+    x = np.random.default_rng(6).standard_normal((2, 5, 6, 3)).astype(np.float32)
+    x[0, :3, :3] = 0
+    expected = np.empty((2, 2, 2, 3))
+    for i, j in np.ndindex(2, 2):
+        window = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        expected[:, i, j] = np.sqrt((window**2).mean((1, 2)))
+    np.testing.assert_allclose(ops.l2_pool(x, 3, 2), expected, rtol=1e-5, atol=1e-7)
+    gradient = jax.grad(lambda x: ops.l2_pool(x, 3, 2).sum())(x)
+    assert np.isfinite(gradient).all()
+    assert np.isnan(ops.safe_sqrt(jnp.array([jnp.nan]))).all()

@@ -142,6 +142,17 @@ def test_older_names_of_densenet(shared):
     jax.tree.map(np.testing.assert_array_equal, import_torch("densenet121", older), ours)
 
 
+def test_weights_without_auxiliary_heads(shared):
+    path = shared / "parity" / "torchvision" / "googlenet.npz"
+    weights = references.load(path)["weights"]
+    fewer = {key: x for key, x in weights.items() if not key.startswith("aux")}
+    with pytest.raises(UserError, match=r"missing aux1.*; where there are no .* auxiliary=\(\)"):
+        import_torch("googlenet", fewer)
+    variables = import_torch("googlenet", fewer, auxiliary=())
+    assert "auxiliary1" not in variables["params"]
+    assert set(export_torch("googlenet", variables, auxiliary=())) == set(fewer)
+
+
 def test_names_and_libraries_that_are_not_there():
     with pytest.raises(UserError, match="no table of names of 'lenet5' in torchvision"):
         import_torch("lenet5", {})

@@ -159,6 +159,19 @@ def test_from_a_file(weights, monkeypatch):
         load_pretrained(SMALL, file=weights.with_name("nothing.pt"))
 
 
+def test_what_torchvisions_inceptions_want_of_an_image(tmp_path):
+    """Their models bring images from ImageNet's normalization to -1 to 1 first."""
+    shapes = variable_shapes(convnets.create_model("googlenet"), "googlenet")
+    zeros = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+    path = tmp_path / "googlenet.safetensors"
+    write_safetensors(path, export_torch("googlenet", unflatten_dict(zeros, sep="/")))
+    found = load_pretrained("googlenet", file=path, source="torchvision", num_classes=3)
+    assert found.preprocessing.normalization == ((0.5,) * 3, (0.5,) * 3)
+    assert found.preprocessing.image_size == 224
+    heads = [found.variables["params"][f"auxiliary{n}"]["head"]["bias"] for n in (1, 2)]
+    assert [head.shape for head in heads] == [(3,), (3,)]
+
+
 def test_a_file_of_other_classes_is_taken_as_it_is(weights):
     write_safetensors(weights, state_dict(7))
     for num_classes in (None, 7):

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convnets.models import Neocognitron, competition
-from convnets.models.competition import reinforce, winners
+from convnets.models import Neocognitron
 from convnets.models.neocognitron import Pair, inhibition, mask, simple_cells
+from convnets.unsupervised import competition
+from convnets.unsupervised.competition import reinforce, winners
 
 PAIR = Pair(planes=6, field=3, padding=1, blur=2, selectivity=2.0, rate=3.0)
 
@@ -105,7 +106,7 @@ def test_two_features_go_to_two_planes():
     pair = Pair(planes=8, field=3, padding=0, blur=2, selectivity=4.0, rate=1.0)
     backbone = Neocognitron((pair,))
     params = backbone.init(jax.random.key(0), images[:1], train=False)["params"]
-    trained = competition.train(backbone, params, jnp.asarray(images), presentations=2)
+    trained = competition.train_layers(backbone, params, jnp.asarray(images), presentations=2)
     s1 = backbone.apply({"params": trained}, images, train=False)["s1"]
     answers = np.asarray(s1[:, 2:5, 2:5].max((1, 2)))
     columns, rows = answers[::2].mean(0), answers[1::2].mean(0)

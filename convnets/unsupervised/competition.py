@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from ..layers import relu
+from ..models.neocognitron import Neocognitron, Pair, complex_cells, inhibition, mask, simple_cells
 from ..ops import max_pool
-from .neocognitron import Neocognitron, Pair, complex_cells, inhibition, mask, simple_cells
 
 COLUMN = 5  # side of an S-column, in cells
 
 
-def train(backbone: Neocognitron, params, images, *, presentations: int = 1, column: int = COLUMN):
+def train_layers(
+    backbone: Neocognitron, params, images, *, presentations: int = 1, column: int = COLUMN
+):
     """The parameters after every layer, from the first, has seen the images.
 
     Args:
@@ -27,7 +29,7 @@ def train(backbone: Neocognitron, params, images, *, presentations: int = 1, col
     >>> images = jax.random.uniform(jax.random.key(0), (4, 16, 16, 1))
     >>> backbone = Neocognitron()
     >>> params = backbone.init(jax.random.key(1), images, train=False)["params"]
-    >>> bool((train(backbone, params, images)["s1"]["b"] > 0).any())
+    >>> bool((train_layers(backbone, params, images)["s1"]["b"] > 0).any())
     True
     """
     x, trained = relu(images), {}

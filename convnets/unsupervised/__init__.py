@@ -1,0 +1,5 @@
+"""Learning without labels."""
+
+from . import competition
+
+__all__ = ["competition"]
