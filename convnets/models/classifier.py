@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..layers import Dense, Dropout
 from ..ops import (
     adaptive_average_pool,
@@ -46,7 +46,7 @@ def pool_named(pool: str | Callable) -> Callable:
 
     Raises: UserError for another name.
     """
-    if not isinstance(pool, str):
+    if callable(pool):
         return pool
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
@@ -109,7 +109,10 @@ class Classifier(nn.Module):
             raise TypeError(
                 f"expected float images, came {images.dtype}; convnets.prepare makes them of bytes"
             )
-        endpoints = dict(self.backbone(images.astype(self.dtype), train=train))
+        try:
+            endpoints = dict(self.backbone(images.astype(self.dtype), train=train))
+        except UserError as error:
+            raise UserError(f"for images of {images.shape[1]}x{images.shape[2]}: {error}") from None
         x = list(endpoints.values())[-1]
         if self.num_classes:
             self._train_auxiliary_heads(endpoints, train)
@@ -138,6 +141,12 @@ class Classifier(nn.Module):
                 raise unknown("endpoint", endpoint, endpoints)
             name = f"auxiliary{number}"
             head = head(num_classes=self.num_classes, norm=self.backbone.norm, name=name)
-            logits = head(endpoints[endpoint], train=train)
+            try:
+                logits = head(endpoints[endpoint], train=train)
+            except UserError as error:
+                raise UserError(
+                    f"the auxiliary head behind {endpoint}: {error}; smaller images go without "
+                    "these heads, with auxiliary=()"
+                ) from None
             if not self.is_initializing():
                 self.sow("auxiliary", f"{name}_logits", logits)

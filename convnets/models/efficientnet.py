@@ -39,14 +39,15 @@ class EfficientNet(nn.Module):
 
     Reference: Tan, Le 2019, table 1 and section 3.3; squeeze-and-excitation has a quarter of the
     block's input channels, as in the authors' code. Differs: padding is symmetric, as in
-    torchvision.
+    torchvision, and running statistics keep 0.9 of the old, not 0.99, which short trainings never
+    fill.
     """
 
     width: float
     depth: float
     drop_path: float = 0.2
     epsilon: float = 1e-5
-    norm: Callable[..., nn.Module] = partial(BatchNorm, momentum=0.99)
+    norm: Callable[..., nn.Module] = BatchNorm
     checkpoint: bool = False
 
     @nn.compact

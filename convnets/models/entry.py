@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from ..errors import UserError, suggest
-from .classifier import Classifier
+from .classifier import Classifier, pool_named
 
 
 class Entry(NamedTuple):
@@ -32,6 +33,9 @@ class Entry(NamedTuple):
     defaults: Mapping[str, Any] = MappingProxyType({})
 
 
+RATES = {"dropout", "drop_path", "layer_dropout", "block_dropout"}
+
+
 def open_fields(factory: Callable[..., nn.Module]) -> set[str]:
     """The options of a module class, or of a partial of one: its fields, less the bound ones."""
     bound = set()
@@ -43,10 +47,23 @@ def open_fields(factory: Callable[..., nn.Module]) -> set[str]:
 
 
 def require_options(name: str, options: Mapping[str, Any], known: set[str]):
-    """Refuse options that the model does not have.
+    """Refuse options that the model does not have, and values that no model takes.
 
-    Raises: UserError with the nearest one and all there are.
+    Raises: UserError with the nearest option and all there are, or what was expected of a value.
     """
     for option in options:
         if option not in known:
             raise UserError(f"{name} has no option {option!r}; {suggest(option, known)}")
+    for option, value in options.items():
+        if option in RATES and not 0 <= value < 1:
+            raise UserError(f"{option} is a rate in [0, 1), came {value!r}")
+    if not isinstance(options.get("checkpoint", False), bool):
+        raise UserError(f"checkpoint is True or False, came {options['checkpoint']!r}")
+    pool_named(options.get("pool", "average"))
+    dtype = options.get("dtype", jnp.float32)
+    try:
+        floating = jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise UserError(f"dtype is one of floating numbers, as 'bfloat16', came {dtype!r}")

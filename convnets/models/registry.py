@@ -81,8 +81,8 @@ def create_model(name: str, num_classes: int | None = None, **options) -> Classi
     entry = _find(name)
     if num_classes is None:
         num_classes = entry.num_classes
-    if num_classes < 0:
-        raise UserError(f"num_classes is at least 0 (0 for no head), came {num_classes}")
+    if not hasattr(num_classes, "__index__") or num_classes < 0:
+        raise UserError(f"num_classes is a number from 0 on (0 for no head), came {num_classes!r}")
     of_classifier, of_backbone = open_fields(entry.classifier), open_fields(entry.backbone)
     require_options(name, options, of_classifier | of_backbone)
     registry_name = None if options else resolve_name(name)
@@ -148,6 +148,8 @@ def _choose(entry: Entry, options, fields):
 
 
 def _find(name: str) -> Entry:
+    if not isinstance(name, str):
+        raise UserError(f"expected the name of a model, came {name!r}")
     name = resolve_name(name)
     entries = (MODELS.get(name), *(find(name) for find in FINDERS))
     for entry in entries:

@@ -9,6 +9,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ..errors import UserError
 from ..layers import Conv, he_uniform, relu, run_stage
 from ..ops import max_pool
 from .classifier import Classifier, pool_named
@@ -99,7 +100,13 @@ class PixelClassifier(Classifier):
     """
 
     def _score(self, x, last, train):
-        return pool_named(self.pool)(relu(super()._score(last, last, train)))
+        logits = pool_named(self.pool)(relu(super()._score(last, last, train)))
+        if logits.shape[-1] != self.num_classes:
+            raise UserError(
+                f"the pool {self.pool!r} makes {logits.shape[-1]} values of the scores of "
+                f"{self.num_classes} classes; try 'average', 'max' or 'l2'"
+            )
+        return logits
 
 
 def entry(stem_features: int, stem_size: int, pooled: tuple[int, int, int]) -> Entry:

@@ -41,7 +41,7 @@ def import_torch(
 
     Args:
       name: of our model, or timm's name of it.
-      state_dict: name -> array, such as `files.read_state_dict` gives; tensors on the CPU do too.
+      state_dict: name -> array, such as `files.read_state_dict` gives; PyTorch's tensors do too.
       source: the library whose names these are, `torchvision` or `timm`.
       num_classes, options: as in `create_model`.
       in_channels: of the images; None for those that the model was made for.
@@ -58,6 +58,10 @@ def import_torch(
     convnets.errors.UserError: there is no table of names of 'linear' in torchvision
     """
     title = f"weights of {name} for {source}"
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"{title}: expected names and arrays, as read_state_dict gives of a file")
+    if drop_head and num_classes:
+        raise UserError(f"{title}: with drop_head there are no classes; see convnets.reset_head")
     model = create_model(name, 0 if drop_head else num_classes, **options)
     names = names_of(resolve_name(name), source)
     shapes = variable_shapes(model, name, in_channels)
@@ -74,15 +78,17 @@ def import_torch(
     require_same_names(title, expected, given.keys() - ignored, hint if heads else "")
     arrays, wrong = {}, []
     for path, shape in shapes.items():
-        array, layout = np.asarray(given[named[path]]), _layout(path, shape, names)
+        array, layout = _as_array(given[named[path]]), _layout(path, shape, names)
         theirs = jax.eval_shape(layout.store, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
         if array.shape != theirs or not jnp.issubdtype(array.dtype, jnp.floating):
             wrong.append(f"{named[path]} {theirs} (came {array.dtype} {array.shape})")
             continue
         arrays[path] = np.ascontiguousarray(layout.load(array, shape), dtype=np.float32)
     if wrong:
-        hint = "" if drop_head else "; for other classes give num_classes=… or drop_head=True"
-        raise UserError(f"{title}: expected floats {_list(wrong)}{hint}")
+        raise UserError(
+            f"{title}: expected floats {_list(wrong)}; for other classes give num_classes=… or "
+            "drop_head=True, for other channels in_channels=…"
+        )
     arrays = _shift_variances(arrays, _epsilon_over(model, names))
     return unflatten_dict(arrays, sep="/")
 
@@ -155,6 +161,14 @@ def _counters(names) -> set[str]:
 def _list(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def _as_array(value) -> np.ndarray:
+    """An array, or a tensor of PyTorch's of any dtype, wherever it is."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    return np.asarray(value)
 
 
 def _rename(key: str, names: Names) -> str:

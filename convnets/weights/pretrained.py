@@ -42,23 +42,28 @@ def load_pretrained(
     in_channels: int = 3,
     adapt: str = "sum",
     cache_dir=None,
+    **options,
 ) -> Pretrained:
     """A pretrained model.
 
     Args:
-      name: one of `list_pretrained()`, or a model's name alone. With `file` any of
-        `convnets.list_models()`.
+      name: one of `list_pretrained()`, or a model's name alone, which means the plainest training
+        of it, `resnet50.tv_in1k` for one. With `file` any of `convnets.list_models()`.
       file: a weight file of PyTorch or safetensors to read instead of the hub's; nothing is
         fetched then. The preprocessing is that of the name in timm, or with torchvision's names
         that of most of its models (GoogLeNet and Inception v3: images from -1 to 1, which those
         there make themselves of others), and is not checked.
       source: whose names the file has, timm or torchvision. The hub's are timm's.
-      num_classes: outputs. None for those of the weights; with another number the head is left out
-        and a fresh one, the same every time, takes its place; 0 for no head.
+      num_classes: outputs. None for those of the weights; with another number a fresh head, the
+        same every time, takes the place of theirs (`reset_head`); 0 for no head.
       in_channels: channels of an image. Where they are not 3, `adapt_input` makes the first
         kernel for them, and their mean and deviation are the averages of the three.
       adapt: `sum` or `repeat`, for `adapt_input`.
       cache_dir: folder for what is fetched, instead of the hub's own.
+      options: as in `create_model`: `dtype`, `drop_path`, `checkpoint`, …
+
+    Returns: `(model, variables, preprocessing)`: variables of NumPy arrays, `{"params": …,
+    "batch_stats": …}`, and what `preprocess` makes of an image file for the model.
 
     Raises: UserError for unknown names, without network, and for files that are damaged or do not
     fit the model.
@@ -67,7 +72,7 @@ def load_pretrained(
         raise unknown("adaption", adapt, ADAPTIONS)
     if file is None:
         release = find_release(name)
-        model = create_model(release.model, num_classes)  # what cannot be made is not fetched
+        create_model(release.model, num_classes, **options)  # what cannot be made is not fetched
         path, config = fetch(release.repository, cache_dir)
         preprocessing, source = describe_preprocessing(config), "timm"
     else:
@@ -78,12 +83,14 @@ def load_pretrained(
     if num_classes is None:
         num_classes = own_classes
     drop_head = num_classes == 0
-    options = {} if drop_head else {"num_classes": own_classes}
-    variables = import_torch(release.model, state_dict, source, drop_head=drop_head, **options)
+    classes = None if drop_head else own_classes
+    variables = import_torch(
+        release.model, state_dict, source, num_classes=classes, drop_head=drop_head, **options
+    )
     variables = _adapt_channels(variables, in_channels, adapt)
     if num_classes != own_classes and not drop_head:
         variables = reset_head(variables, num_classes)
-    model = create_model(release.model, num_classes)
+    model = create_model(release.model, num_classes, **options)
     return Pretrained(model, variables, _suit(preprocessing, num_classes, in_channels))
 
 

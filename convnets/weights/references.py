@@ -58,8 +58,12 @@ def read_reference(path) -> Reference:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file, np.load(file) as entries:
-            arrays = dict(entries)
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":  # of a zip, which NumPy would take for a pickle
+                raise ValueError("its content is another")
+            file.seek(0)
+            with np.load(file) as entries:
+                arrays = dict(entries)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

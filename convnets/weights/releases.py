@@ -115,13 +115,16 @@ def list_pretrained(pattern: str = "*") -> list[str]:
 
 
 def find_release(name: str) -> Release:
-    """What a name stands for: a model with a tag, or without, which means the plainest training.
+    """What a name stands for: a model with a tag, or without, which means the plainest training
+    (torchvision's first, where there is one). timm's names of models do too.
 
     Raises: UserError for an unknown name, with the nearest one.
 
     >>> find_release("mobilenet_v2").repository
     'timm/mobilenetv2_100.ra_in1k'
     """
+    model, dot, tag = str(name).removeprefix("timm/").partition(".")
+    name = resolve_name(model) + dot + tag
     if name in RELEASES:
         return RELEASES[name]
     for release in RELEASES.values():

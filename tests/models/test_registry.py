@@ -79,3 +79,23 @@ def test_a_list_is_taken_as_a_tuple_and_a_batch_may_be_empty():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False)
     assert hash(model) is not None
     assert model.apply(variables, jnp.zeros((0, 4, 4, 1)), train=False).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": "7"}, "num_classes is a number from 0 on .* came '7'"),
+        ({"num_classes": 2.5}, "came 2.5"),
+        ({"dropout": 2.0}, r"dropout is a rate in \[0, 1\), came 2.0"),
+        ({"pool": "typo"}, "unknown pool 'typo'"),
+        ({"pool": None}, "unknown pool None"),
+        ({"dtype": "typo"}, "dtype is one of floating numbers"),
+        ({"dtype": "int32"}, "dtype is one of floating numbers"),
+        ({"checkpoint": "yes"}, "checkpoint is True or False, came 'yes'"),
+    ],
+)
+def test_values_that_no_model_takes(options, message):
+    with pytest.raises(UserError, match=message):
+        create_model("resnet18", **options)
+    with pytest.raises(UserError, match="expected the name of a model, came None"):
+        create_model(None)

@@ -1,6 +1,8 @@
 import jax
 import numpy as np
+import pytest
 
+from convnets.errors import UserError
 from convnets.models import create_model
 
 from .shapes import endpoint_sizes
@@ -44,3 +46,12 @@ def test_the_head_scores_pixels_and_pools_what_is_left_of_them():
     largest = create_model("squeezenet1_1", num_classes=3, pool="max")
     logits = largest.apply(variables, images, train=False)
     np.testing.assert_allclose(logits, np.maximum(scores, 0).max((1, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_pools_that_would_change_the_number_of_classes_are_refused():
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
+    for pool in ("both", "flatten"):
+        model = create_model("squeezenet1_1", num_classes=4, pool=pool)
+        with pytest.raises(UserError, match=f"the pool '{pool}' makes .* of the scores of 4"):
+            jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)  # noqa: B023
+        assert create_model("squeezenet1_1", num_classes=0, pool=pool).pool == pool

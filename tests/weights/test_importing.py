@@ -119,6 +119,22 @@ def test_a_head_of_other_classes_on_request(weights):
         import_torch("squeezenet1_1", {**other, "more": np.zeros(1)}, drop_head=True)
 
 
+def test_what_is_no_state_dict_and_classes_without_a_head(weights):
+    with pytest.raises(UserError, match="as read_state_dict gives of a file"):
+        import_torch("squeezenet1_1", "squeezenet.pth")
+    with pytest.raises(UserError, match="with drop_head there are no classes"):
+        import_torch("squeezenet1_1", weights, drop_head=True, num_classes=7)
+
+
+def test_tensors_of_pytorch(weights):
+    torch = pytest.importorskip("torch")
+    tensors = {k: torch.tensor(x).bfloat16().requires_grad_() for k, x in weights.items()}
+    variables = import_torch("squeezenet1_1", tensors)
+    back = export_torch("squeezenet1_1", variables)
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(back[key], tensor.detach().float().numpy())
+
+
 def test_other_channels_and_half_precision(weights):
     gray = {key: x.astype(np.float16) for key, x in weights.items()}
     gray["features.0.weight"] = gray["features.0.weight"][:, :1]

@@ -73,3 +73,13 @@ def test_listing():
 
 def test_every_release_is_of_a_model_there_is():
     assert {release.model for release in RELEASES.values()} <= set(list_models())
+
+
+def test_timms_names_mean_the_same():
+    for name in (
+        "mobilenetv3_small_100",
+        "mobilenet_v3_small",
+        "timm/mobilenetv3_small_100.lamb_in1k",
+    ):
+        assert find_release(name) == RELEASES["mobilenet_v3_small.lamb_in1k"]
+    assert find_release("timm/resnet50.a1_in1k") == RELEASES["resnet50.a1_in1k"]
