@@ -1,6 +1,7 @@
 """Our networks as plain lists of layers, from which other libraries' networks are built."""
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ..models import (
     PlainBlock,
     ResNet,
     create_backbone,
+    deep_stem,
     list_models,
 )
 from .workloads import Workload, variable_shapes
@@ -43,10 +45,18 @@ def describe_network(workload: Workload) -> list[Layer]:
     ['flatten', 'dense']
     """
     backbone = create_backbone(workload.model)
-    if type(backbone) not in FAMILIES:
-        names = [name for name in list_models() if type(create_backbone(name)) in FAMILIES]
+    if not has_peer(backbone):
+        names = [name for name in list_models() if has_peer(create_backbone(name))]
         raise UserError(f"{workload.model} has no peer; there are peers of {', '.join(names)}")
     return list(FAMILIES[type(backbone)](backbone, workload))
+
+
+def has_peer(backbone) -> bool:
+    """Whether there is a list of layers for a backbone: not for groups, attention, deep stems."""
+    if not isinstance(backbone, ResNet):
+        return type(backbone) in FAMILIES
+    options = backbone.block.keywords if isinstance(backbone.block, partial) else {}
+    return backbone.stem is not deep_stem and options.keys().isdisjoint({"attention", "groups"})
 
 
 def _linear(backbone, workload):
