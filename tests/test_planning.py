@@ -163,7 +163,7 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimizer": optax.adam}, "a name or an Optax transformation, not <function"),
+        ({"optimizer": print}, "a name or an Optax transformation, not <built-in function"),
         ({"seed": None}, "seed must not be None"),
         ({"log_every": None}, "log_every must not be None"),
         ({"workdir": 5}, "the path of a folder, not 5"),

@@ -15,6 +15,7 @@ from ..layers.initializers import Initializer
 from ..ops import adaptive_average_pool, average_pool, convolve_windows, l2_pool, max_pool
 from .classifier import POOLS, Classifier, flatten, pool_named, pool_to_row
 from .registry import default_image_shape
+from .squeezenet import PixelClassifier
 from .tracing import trace
 
 Pair = tuple[int, int]
@@ -73,6 +74,8 @@ def to_fully_convolutional(model: Classifier, variables, image_shape=None):
     size, paths = _measure(model, variables, image_shape)
     kind, side = _kind_of(model.pool)
     in_row = kind == "row"
+    if in_row and isinstance(model, PixelClassifier):
+        raise UserError(f"the pool {model.pool!r} comes behind the head here: pool otherwise")
     if in_row and not paths:
         raise UserError("a row of pixels without a dense layer behind it is no map: pool otherwise")
     kernels = tuple((path, size if in_row and path == paths[0] else (1, 1)) for path in paths)

@@ -122,7 +122,10 @@ def write_safetensors(path, state_dict: Mapping[str, np.ndarray]) -> None:
     arrays = {name: np.asarray(array, order="C") for name, array in state_dict.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()  # with the permissions that files get here
+        mode = temporary.stat().st_mode
         save_file(arrays, temporary)  # takes the bytes as they lie, hence the order above
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"cannot write {path}: {first_line(error)}") from None

@@ -26,7 +26,7 @@ def fetch(repository: str, cache_dir=None) -> tuple[Path, dict]:
     path = _download(repository, "config.json", cache_dir)
     try:
         return weights, json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged, delete it: {first_line(error)}") from None
 
 

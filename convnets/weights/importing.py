@@ -66,7 +66,7 @@ def import_torch(
     names = names_of(resolve_name(name), source)
     shapes = variable_shapes(model, name, in_channels)
     named = name_variables(shapes, names)
-    given = {_rename(key, names): value for key, value in state_dict.items()}
+    given = _rename_all(title, state_dict, names)
     expected = {*named.values()}
     ignored = _counters(expected)
     if drop_head:
@@ -109,12 +109,14 @@ def export_torch(name: str, variables: Mapping, target: str = "torchvision", **o
     """
     variables = {key: variables[key] for key in ("params", "batch_stats") if key in variables}
     given = {path: np.asarray(x) for path, x in flatten_dict(variables, sep="/").items()}
-    head = given.get("params/head/bias")
-    model = create_model(name, 0 if head is None else len(head), **options)
-    names = names_of(resolve_name(name), target)
-    in_channels = given[first_convolution(given)].shape[2]
-    shapes = variable_shapes(model, name, in_channels)
     title = f"variables of {name}"
+    head = given.get("params/head/bias")
+    model = create_model(name, 0 if head is None else head.size, **options)
+    names = names_of(resolve_name(name), target)
+    first = given.get(first_convolution(given))
+    if first is None or first.ndim != 4:
+        raise UserError(f"{title}: expected its params and batch_stats, came {_list([*given])}")
+    shapes = variable_shapes(model, name, first.shape[2])
     require_same_names(title, shapes, given)
     wrong = [
         f"{path} {shape} (came {given[path].shape})"
@@ -136,7 +138,10 @@ def export_torch(name: str, variables: Mapping, target: str = "torchvision", **o
 def variable_shapes(model, name: str, in_channels: int | None = None) -> dict[str, tuple]:
     """The shape of every variable of a model by its path, `params/backbone/conv1/kernel`."""
     height, width, channels = default_image_shape(name)
-    images = jax.ShapeDtypeStruct((1, height, width, in_channels or channels), jnp.float32)
+    channels = channels if in_channels is None else in_channels
+    if channels < 1:
+        raise UserError(f"images have at least 1 channel, came in_channels {in_channels}")
+    images = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     return {path: leaf.shape for path, leaf in flatten_dict(variables, sep="/").items()}
 
@@ -171,10 +176,17 @@ def _as_array(value) -> np.ndarray:
     return np.asarray(value)
 
 
-def _rename(key: str, names: Names) -> str:
-    for pattern, template in names.renamed:
-        key = re.sub(pattern, template, key)
-    return key
+def _rename_all(title: str, state_dict: Mapping, names: Names) -> dict:
+    """The state dict with today's names, where it has older ones."""
+    given = {}
+    for old, value in state_dict.items():
+        key = str(old)
+        for pattern, template in names.renamed:
+            key = re.sub(pattern, template, key)
+        if key in given:
+            raise UserError(f"{title}: {key} is there twice, by its older name too")
+        given[key] = value
+    return given
 
 
 def _layout(path: str, shape, names: Names) -> Layout:

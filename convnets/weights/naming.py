@@ -51,13 +51,14 @@ def name_layer(path: str, layers: list[str], names: Names) -> str:
 
 
 def first_convolution(paths) -> str:
-    """The path of the kernel that sees the image, among those of a model with a table of names.
+    """The path of the kernel that sees the image, among those of a model with a table of names;
+    empty where there is none.
 
     >>> first_convolution(["params/backbone/conv1/kernel", "params/backbone/stem_conv1/kernel"])
     'params/backbone/stem_conv1/kernel'
     """
     pattern = r"params/backbone/(stem_conv1?|conv1(a|_1)?)(/conv)?/kernel"
-    return max(path for path in paths if re.fullmatch(pattern, path))
+    return max((path for path in paths if re.fullmatch(pattern, path)), default="")
 
 
 def layer_of(path: str) -> str:

@@ -218,7 +218,7 @@ def _compare(path, name, output, expected, tolerance) -> LayerParity:
     worst = max(abs(mean - expected.mean), abs(deviation - expected.deviation))
     if not (_same_shape(shape, expected.shape) and math.isfinite(mean + deviation)):
         worst = math.inf
-    differs = worst > tolerance * expected.deviation + FLOOR
+    differs = not worst <= tolerance * expected.deviation + FLOOR  # where it is NaN too
     difference = worst / max(expected.deviation, FLOOR)
     return LayerParity(path, name, shape, mean, deviation, expected, difference, differs)
 

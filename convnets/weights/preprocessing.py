@@ -129,7 +129,7 @@ def describe_preprocessing(config: Mapping) -> Preprocessing:
     """
     try:
         found = config["pretrained_cfg"]
-        _, height, width = map(int, found.get("input_size", (3, 224, 224)))
+        channels, height, width = map(int, found.get("input_size", (3, 224, 224)))
         names = config.get("label_names", found.get("label_names"))
         num_classes = config.get("num_classes", found.get("num_classes", 1000))
         crop = found.get("crop_mode") or "center"
@@ -145,10 +145,11 @@ def describe_preprocessing(config: Mapping) -> Preprocessing:
             std=tuple(float(value) for value in found.get("std", IMAGENET_STD)),
             class_names=None if names is None else tuple(names),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"expected the config of a timm model: {error!r}") from None
-    if len(preprocessing.mean) != len(preprocessing.std):
-        raise UserError(f"expected as many means as deviations, came {preprocessing.normalization}")
+    mean, std = preprocessing.normalization
+    if not (len(mean) == len(std) == channels and np.isfinite(mean).all() and min(std) > 0):
+        raise UserError(f"expected {channels} means and positive deviations, came {mean} and {std}")
     if not (height == width > 0 and 0 < preprocessing.crop_fraction <= 1 and crop == "center"):
         raise UserError(
             f"expected the center crop of a square, came {height}x{width}, crop {crop!r} of "

@@ -88,8 +88,9 @@ def load_pretrained(
         release.model, state_dict, source, num_classes=classes, drop_head=drop_head, **options
     )
     variables = _adapt_channels(variables, in_channels, adapt)
-    if num_classes != own_classes and not drop_head:
-        variables = reset_head(variables, num_classes)
+    if num_classes != own_classes:  # nobody knows the names of other classes
+        preprocessing = preprocessing._replace(class_names=None)
+        variables = variables if drop_head else reset_head(variables, num_classes)
     model = create_model(release.model, num_classes, **options)
     return Pretrained(model, variables, _suit(preprocessing, num_classes, in_channels))
 

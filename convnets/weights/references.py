@@ -57,6 +57,8 @@ def read_reference(path) -> Reference:
     Raises: UserError for a file that is missing, damaged, or without the entries above.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"expected a reference, came {path}, which is a folder or a device")
     try:
         with open(path, "rb") as file:
             if file.read(2) != b"PK":  # of a zip, which NumPy would take for a pickle
@@ -73,8 +75,10 @@ def read_reference(path) -> Reference:
         raise UserError(f"{path} is no reference; it lacks {', '.join(sorted(missing))}")
     try:
         return _parse(arrays)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path} is no reference: {first_line(error)}") from None
+    except MemoryError:
+        raise UserError(f"{path} is no reference: its shapes are larger than memory") from None
 
 
 def read_weights(path) -> tuple[Mapping[str, np.ndarray], Reference | None]:
@@ -98,6 +102,8 @@ def read_weights(path) -> tuple[Mapping[str, np.ndarray], Reference | None]:
 def _parse(arrays) -> Reference:
     seed, logits = int(arrays["seed"]), arrays["logits"]
     images = draw_images(arrays["input_shape"], seed)
+    if not np.issubdtype(logits.dtype, np.floating):
+        raise ValueError(f"expected floating logits, came {logits.dtype}")
     if logits.ndim != 2 or len(logits) != len(images) or len(images) < 2:
         raise ValueError(
             f"expected logits [B, K] of two images or more, came {logits.shape} of {len(images)}"

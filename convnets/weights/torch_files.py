@@ -23,6 +23,8 @@ MAGIC = 0x1950A86A20F9469CFC6C
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 REPEATABLE = 2**24  # elements up to which a tensor may have more of them than its storage
 
+DIMENSIONS, LARGEST = 64, 2**48  # of a tensor: NumPy's most, and far more than there are
+
 
 def read_archive(file) -> dict[str, np.ndarray]:
     """The state dict of an open zip, by name. Arrays are read-only views of the storages.
@@ -65,7 +67,10 @@ def read_legacy(file) -> dict[str, np.ndarray]:
         value = load_pickle(content, storages)
         places = {}
         position = None
-        for key in load_pickle(content):
+        keys = load_pickle(content)
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise UserError("the names of its storages are no list of texts")
+        for key in keys:
             if key not in storages:
                 raise UserError(f"it has a storage {key!r} that belongs to no tensor")
             start = 8 + (content.tell() if position is None else position)
@@ -112,6 +117,8 @@ def _build(tensor: Tensor, buffer: bytes) -> np.ndarray:
         raise ValueError(
             f"expected {storage.size * unit} bytes in its storage {storage.key}, came {len(buffer)}"
         )
+    if len(tensor.shape) > DIMENSIONS or max(tensor.shape, default=0) > LARGEST:
+        raise ValueError(f"{len(tensor.shape)} dimensions, or one above {LARGEST}")
     elements = math.prod(tensor.shape)
     if elements == 0:
         return np.zeros(tensor.shape, dtype)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pickle
 import struct
 import zipfile
 
@@ -12,6 +13,8 @@ from safetensors.numpy import save_file
 
 from convnets.errors import UserError
 from convnets.weights.files import read_state_dict, write_safetensors
+from convnets.weights.pickles import Storage, Tensor
+from convnets.weights.torch_files import MAGIC, _build
 
 from . import torch_bytes as made
 
@@ -370,3 +373,22 @@ def test_files_that_torch_wrote(tmp_path, kind):
     for spoiled in attack(path, written, np.random.default_rng(1), 200):
         if today:
             require_equal(spoiled, {k: v.numpy() for k, v in network.state_dict().items()})
+
+
+def test_keys_and_shapes_that_would_break_the_reader(tmp_path):
+    """A key as deep as Python's stack, and a tensor of more dimensions than there are."""
+    path = tmp_path / "deep.pth"
+    head = [pickle.dumps(value, 2) for value in (MAGIC, 1001, {}, {})]
+    path.write_bytes(b"".join(head) + b"\x80\x02](" + b")" + b"\x85" * 3_000_000 + b"e.")
+    with pytest.raises(UserError, match="no list of texts"):
+        read_state_dict(path)
+    huge = Tensor(Storage("0", "float32", 1, 0), "float32", 0, (2**2000,) * 100, (0,) * 100)
+    with pytest.raises(ValueError, match="100 dimensions"):
+        _build(huge, bytes(4))
+
+
+def test_written_files_have_the_permissions_of_others(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, {"a": np.ones(2, np.float32)})
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -169,6 +169,14 @@ def test_weights_without_auxiliary_heads(shared):
     assert set(export_torch("googlenet", variables, auxiliary=())) == set(fewer)
 
 
+def test_a_tensor_by_two_names_is_refused(shared):
+    weights = references.load(shared / "parity" / "torchvision" / "densenet121.npz")["weights"]
+    name = "features.denseblock1.denselayer1.norm1.weight"
+    twice = {**weights, name.replace("norm1", "norm.1"): weights[name] + 99}
+    with pytest.raises(UserError, match=f"{name} is there twice"):
+        import_torch("densenet121", twice)
+
+
 def test_names_and_libraries_that_are_not_there():
     with pytest.raises(UserError, match="no table of names of 'lenet5' in torchvision"):
         import_torch("lenet5", {})
@@ -186,6 +194,11 @@ def test_variables_that_do_not_fit_are_not_exported(weights):
     del fewer["params"]["backbone"]["fire3"]
     with pytest.raises(UserError, match="missing params/backbone/fire3/expand1x1/bias"):
         export_torch("squeezenet1_1", fewer)
+    for nothing in ({}, variables["params"], {"params": {"head": {"bias": np.zeros(())}}}):
+        with pytest.raises(UserError, match="expected its params and batch_stats"):
+            export_torch("squeezenet1_1", nothing)
+    with pytest.raises(UserError, match="at least 1 channel"):
+        import_torch("squeezenet1_1", weights, in_channels=0)
     wrong = jax.tree.map(lambda x: x, variables)
     wrong["params"]["backbone"]["fire3"]["squeeze"]["bias"] = np.zeros(3)
     with pytest.raises(UserError, match=r"fire3/squeeze/bias \(16,\) \(came \(3,\)\)"):

@@ -92,6 +92,11 @@ def test_other_shapes_and_numbers_that_are_none_differ(opened):
     assert report.layers[0].difference == math.inf
     assert "there conv1 with an output [2, 64, 111, 111]" in format_report(report)
 
+    nothing = reference.layers[0]._replace(mean=math.nan, deviation=math.nan)
+    report = check(reference._replace(layers=(nothing, *reference.layers[1:])), "resnet18")
+    assert report.first == 0
+    assert not report.agrees
+
     state_dict = reference.state_dict | {"bn1.bias": np.full(64, np.nan, np.float32)}
     variables = import_torch("resnet18", state_dict)
     report = compare_layers("resnet18", variables, reference)

@@ -158,7 +158,9 @@ def test_the_config_of_a_repository():
         ({"crop_pct": "all"}, "config of a timm model"),
         ({"input_size": 224}, "config of a timm model"),
         ({"interpolation": "random"}, "unknown interpolation 'random'"),
-        ({"std": [1.0]}, "as many means"),
+        ({"std": [1.0]}, "expected 3 means and positive deviations"),
+        ({"std": [0, 0, 0]}, "positive deviations"),
+        ({"mean": [0, float("nan"), 0]}, "expected 3 means"),
     ],
 )
 def test_other_configs_are_refused(change, message):

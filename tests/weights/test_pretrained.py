@@ -198,6 +198,11 @@ def test_another_number_of_classes(hub):
     np.testing.assert_allclose(logits(none, images), features["pre_logits"], rtol=1e-4)
 
 
+def test_a_fresh_head_has_classes_without_names(weights):
+    found = load_pretrained(SMALL, file=weights, num_classes=1000)
+    assert found.preprocessing.class_names is None
+
+
 def test_gray_images_give_what_their_copies_gave(weights):
     gray = np.random.default_rng(2).standard_normal((2, SIDE, SIDE, 1)).astype(np.float32)
     whole = load_pretrained(SMALL, file=weights)

@@ -60,6 +60,10 @@ def test_the_rule():
         ({"logits": np.ones((2, 3, 4))}, r"expected logits \[B, K\] of two images or more"),
         ({"logits": np.ones((1, 7)), "input_shape": (1, 3, 4, 5)}, "two images or more"),
         ({"input_shape": (2, 3)}, "is no reference: "),
+        ({"input_shape": (2, 3, 2**30, 2**30)}, "is no reference: "),
+        ({"seed": np.inf}, "is no reference: "),
+        ({"layers": ["[" * 100_000]}, "is no reference: "),
+        ({"logits": np.array([["a"], ["b"]])}, "expected floating logits"),
         ({"layers": np.array([None])}, "is no .npz file|is no reference"),
     ],
 )
