@@ -1,5 +1,6 @@
 """Strict everywhere: warnings are errors, no silent rank promotion, eight CPU devices."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,14 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory():
+    """Programs of one file are of no use to the next; kept, they would take gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

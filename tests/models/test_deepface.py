@@ -38,7 +38,7 @@ def test_layers_have_the_sizes_of_the_figure():
     local = sum(layers[f"backbone/{path}"].parameters for path in paths)
     dense = layers["hidden/dense1"].parameters + layers["head"].parameters
     assert (local + dense) / sum(parameters) > 0.95  # as the paper says of them
-    assert "hidden/dropout1" in layers
+    assert "hidden/dropout_behind1" in layers
 
 
 def test_endpoints_are_in_order():
