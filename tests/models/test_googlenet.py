@@ -63,7 +63,7 @@ def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
         value, (batch_stats, metrics) = loss_fn(params, variables["batch_stats"], batch, key)
         return value, (batch_stats, metrics)
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, (statistics, metrics)), grads = run(variables["params"], 0.3)
     (plain, (_, plain_metrics)), plain_grads = run(variables["params"], 0.0)
     for number in (1, 2):
