@@ -34,9 +34,7 @@ class Dropout(nn.Module):
             raise TypeError(f"Dropout takes floats, not {x.dtype}")
         if not train or self.rate == 0:
             return x
-        keys = collective.example_keys(self.make_rng("dropout"), x.shape[0])
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
-        return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
+        return _drop(self, x, x.shape[1:])
 
 
 class DropPath(nn.Module):
@@ -65,10 +63,14 @@ class DropPath(nn.Module):
             raise ValueError(f"a drop-path rate lies in [0, 1), not {self.rate}")
         if not train or self.rate == 0:
             return x
-        keys = collective.example_keys(self.make_rng("dropout"), x.shape[0])
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate))(keys)
-        keep = keep.reshape((-1,) + (1,) * (x.ndim - 1))
-        return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
+        return _drop(self, x, (1,) * (x.ndim - 1))
+
+
+def _drop(module, x, shape):
+    """Drops by one mask of this shape an example."""
+    keys = collective.example_keys(module.make_rng("dropout"), x.shape[0])
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - module.rate, shape))(keys)
+    return jnp.where(keep, x / (1 - module.rate), jnp.zeros((), x.dtype))
 
 
 def depth_rates(rate: float, blocks: int) -> list[float]:

@@ -151,8 +151,7 @@ def _find(name: str) -> Entry:
     if not isinstance(name, str):
         raise UserError(f"expected the name of a model, came {name!r}")
     name = resolve_name(name)
-    entries = (MODELS.get(name), *(find(name) for find in FINDERS))
-    for entry in entries:
-        if entry is not None:
-            return entry
-    raise unknown("model", name, MODELS)
+    found = MODELS.get(name) or next(filter(None, (find(name) for find in FINDERS)), None)
+    if found is None:
+        raise unknown("model", name, MODELS)
+    return found

@@ -153,20 +153,22 @@ class ResNet(nn.Module):
         endpoints = {"stem": x}
         x = self.stem_pool(x)
         for stage in range(1, len(self.stage_sizes) + 1):
-            x = run_stage(self, ResNet._run_blocks, x, stage=stage, train=train)
+            made_with = {"conv": self.conv, "norm": self.norm}
+            x = run_stage(self, run_blocks, x, stage=stage, train=train, **made_with)
             endpoints[f"stage{stage}"] = x
         return endpoints
 
-    def _run_blocks(self, x, stage, train):
-        for number in range(1, self.stage_sizes[stage - 1] + 1):
-            x = self.block(
-                self.features * 2 ** (stage - 1),
-                stride=2 if stage > 1 and number == 1 else 1,
-                conv=self.conv,
-                norm=self.norm,
-                name=f"stage{stage}_block{number}",
-            )(x, train=train)
-        return x
+
+def run_blocks(network, x, *, stage: int, train: bool, **made_with):
+    """One stage of a residual network: its blocks, of which the first may halve the side."""
+    for number in range(1, network.stage_sizes[stage - 1] + 1):
+        x = network.block(
+            network.features * 2 ** (stage - 1),
+            stride=2 if stage > 1 and number == 1 else 1,
+            name=f"stage{stage}_block{number}",
+            **made_with,
+        )(x, train=train)
+    return x
 
 
 SIZES = {  # table 1, and two more of timm's: depth -> blocks in each stage

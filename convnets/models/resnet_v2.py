@@ -15,7 +15,7 @@ from ..layers import BatchNorm, Dropout, relu, run_stage
 from ..ops import max_pool
 from .cifar_resnet import keep
 from .entry import Entry
-from .resnet import SHALLOW, SIZES, ConvBeforeNorm
+from .resnet import SHALLOW, SIZES, ConvBeforeNorm, run_blocks
 
 
 class PreActivationBlock(nn.Module):
@@ -106,21 +106,11 @@ class ResNetV2(nn.Module):
         endpoints = {"stem": x}
         x = self.stem_pool(x)
         for stage in range(1, len(self.stage_sizes) + 1):
-            x = run_stage(self, ResNetV2._run_blocks, x, stage=stage, train=train)
+            made_with = {"norm": self.norm, "dropout": self.block_dropout}
+            x = run_stage(self, run_blocks, x, stage=stage, train=train, **made_with)
             endpoints[f"stage{stage}"] = x
         endpoints["norm"] = relu(self.norm(name="bn_last")(x, train=train))
         return endpoints
-
-    def _run_blocks(self, x, stage, train):
-        for number in range(1, self.stage_sizes[stage - 1] + 1):
-            x = self.block(
-                self.features * 2 ** (stage - 1),
-                stride=2 if stage > 1 and number == 1 else 1,
-                norm=self.norm,
-                dropout=self.block_dropout,
-                name=f"stage{stage}_block{number}",
-            )(x, train=train)
-        return x
 
 
 def entry(depth: int) -> Entry:
