@@ -25,6 +25,7 @@ from archive import RESULTS, write_archive
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from tables import format_table, origin
 
 import convnets
 from convnets.models import HMAX, Neocognitron, sample_prototypes
@@ -137,6 +138,17 @@ def separate(train, test, train_labels, test_labels) -> float:
     svm = make_pipeline(StandardScaler(), LinearSVC(C=0.01, dual=True, max_iter=10_000))
     train, test = (np.asarray(x).reshape(len(x), -1) for x in (train, test))
     return float(svm.fit(train, train_labels).score(test, test_labels))
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    head = ("digits, features without back-propagation", "HMAX, linear SVM")
+    rows = [(*head, "Neocognitron, its own labels", "Neocognitron, linear SVM")]
+    names = ("hmax_accuracy", "neocognitron_accuracy", "neocognitron_svm_accuracy")
+    for repetition in archive["results"]:
+        found = [f"{100 * repetition[name]:.2f} %" for name in names]
+        rows.append((f"seed {repetition['seed']}", *found))
+    return f"{format_table(rows)}\n\n{origin(archive)}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, write_archive
+from tables import format_table, origin
 
 NAME = "digits_defaults"
 
@@ -66,6 +67,21 @@ def run(seed: int, extra: list[str]) -> dict:
         "seconds": round(last["seconds"], 1),
         "process_seconds": round(elapsed, 1),
     }
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    head = ("digits, `convnets train`", "test accuracy", "training", "whole command")
+    rows = [
+        (
+            f"seed {repetition['seed']}",
+            f"{100 * repetition['test_accuracy']:.2f} %",
+            f"{repetition['seconds']:.0f} s",
+            f"{repetition['process_seconds']:.0f} s",
+        )
+        for repetition in archive["results"]
+    ]
+    return f"{format_table([head, *rows])}\n\n{origin(archive)}"
 
 
 if __name__ == "__main__":

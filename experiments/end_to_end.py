@@ -23,6 +23,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, write_archive
+from tables import format_table, origin
 
 NAME = "end_to_end"
 
@@ -91,6 +92,21 @@ def call(*words) -> None:
     """Runs the command `convnets`."""
     command = Path(sys.executable).parent / "convnets"
     subprocess.run([command, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    rows = [("LeNet-5 on MNIST, images/s", "`convnets train`", "bare step", "ratio")]
+    for batch_size in archive["settings"]["batch_sizes"]:
+        lines = [line for line in archive["results"] if line["batch_size"] == batch_size]
+        training, step = (
+            statistics.median(line[k] for line in lines) for k in ("training", "step")
+        )
+        ratios = [line["ratio"] for line in lines]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+        rows.append((f"batches of {batch_size}", f"{training:,.0f}", f"{step:,.0f}", spread))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions."
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ LeNet-1, which has no padding; in the others crops see zeros beyond their border
 """
 
 import dataclasses
+import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 import tyro
 from archive import RESULTS, write_archive
 from jax import lax
+from tables import format_table, origin
 
 from convnets import create_model, feature_info, parallel, to_fully_convolutional
 from convnets.benchmark.timing import Contestant, take_turns
@@ -121,6 +123,26 @@ def repeat(function, image, steps: int) -> None:
     for _ in range(steps):
         logits = function(image)
     jax.block_until_ready(logits)
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    rows = [("images/s", "image", "places", "in one pass", "sliding window", "ratio")]
+    for model in dict.fromkeys(line["model"] for line in archive["results"]):
+        lines = [line for line in archive["results"] if line["model"] == model]
+        whole, sliding, ratio = (
+            [line[name] for line in lines] for name in ("whole", "sliding", "ratio")
+        )
+        spread = f"{statistics.median(ratio):.1f} ({min(ratio):.1f} - {max(ratio):.1f})"
+        rates = (f"{statistics.median(rates):.3g}" for rates in (whole, sliding))
+        size = "x".join(map(str, lines[0]["image_shape"]))
+        places = "x".join(map(str, lines[0]["places"]))
+        rows.append((model, size, places, *rates, spread))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions; a ratio is the "
+        "median of the pairs' (in brackets the least and the most)."
+    )
 
 
 if __name__ == "__main__":

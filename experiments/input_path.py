@@ -27,6 +27,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, settings, write_archive
+from tables import format_table, origin
 
 NAME = "input_path"
 LOADERS = Path(__file__).with_name("input_loaders.py")
@@ -132,6 +133,31 @@ def run(config: Config, folder: Path) -> dict:
         "versions": versions,
         "missing": missing,
     }
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    rows = [("photos, images/s", "here", "`DataLoader`", "ratio", "`tf.data`", "ratio")]
+    for photos in dict.fromkeys(line["photos"] for line in archive["results"]):
+        lines = [x["images_per_second"] for x in archive["results"] if x["photos"] == photos]
+        for workers in archive["settings"]["workers"]:
+            ours = [rates[f"convnets, {workers} workers"] for rates in lines]
+            row = [f"{photos}, {workers} workers", f"**{statistics.median(ours):,.0f}**"]
+            for peer in (f"torch, {workers} workers", "tensorflow"):
+                theirs = [rates.get(peer) for rates in lines]
+                if None in theirs or (peer == "tensorflow" and workers):
+                    row += ["", ""]
+                    continue
+                ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+                row += [f"{statistics.median(theirs):,.0f}", f"{ratio:.2f}"]
+            rows.append(tuple(row))
+    count = 1 + max(line["repetition"] for line in archive["results"])
+    versions = archive["results"][0]["versions"]
+    peers = ", ".join(f"{name} {versions[name]}" for name in versions if name != "convnets")
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {count} repetitions, and of the "
+        f"ratios in each; {peers}."
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, settings, summarize_run, write_archive
+from tables import format_table, origin
 
 import convnets
 
@@ -108,6 +109,19 @@ def run(config: Config, dataset, seed: int):
         workdir=workdir and str(workdir),
         resume=config.resume and (workdir / "config.json").exists(),
     )
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    errors = [repetition["test_error_percent"] for repetition in archive["results"]]
+    seconds = statistics.median(repetition["seconds"] for repetition in archive["results"])
+    rows = [
+        ("MNIST", "test error", "training"),
+        ("LeNet-5, here", f"**{statistics.median(errors):.2f} %**", f"{seconds:.0f} s"),
+        ('"CNN" in the MNIST table of Collobert\'s lecture (2015)', "0.8 %", ""),
+    ]
+    each = ", ".join(f"{error:.2f}" for error in errors)
+    return f"{format_table(rows)}\n\n{origin(archive)} Median of {len(errors)} seeds ({each} %)."
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, write_archive
+from tables import format_table, origin
 
 from convnets import parallel
 from convnets.benchmark import PEERS, create_workload
@@ -123,6 +124,52 @@ def describe(result: dict) -> str:
         f"{result['model']} ({result['batch_size']}), {result['mode']}, {result['precision']}: "
         f"{rates} images/s"
     )
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    head = ("images/s", "with oneDNN", "without", "PyTorch", "with / PyTorch", "without / PyTorch")
+    rows = [(*head, "Flax as usual", "with / Flax")]
+    for result in archive["results"]:
+        rates = {
+            name: format_rate(figures["images_per_second"])
+            for name, figures in result["contestants"].items()
+        }
+        ratios = {name: format_ratio(found) for name, found in result["ratios"].items()}
+        name = f"{result['model']} ({result['batch_size']}), {result['mode']}"
+        name += "" if result["precision"] == "float32" else f", {result['precision']}"
+        cells = (
+            rates.get("onednn"),
+            rates["plain"],
+            rates.get("torch"),
+            ratios.get("onednn/torch"),
+            ratios.get("plain/torch"),
+            rates["flax"],
+            ratios.get("onednn/flax"),
+        )
+        rows.append((name, *(cell or "" for cell in cells)))
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Medians of {archive['repetitions']} turns of "
+        f"{archive['settings']['seconds']:g} s; a ratio is the median of the pairs' (in brackets "
+        f"the least and the most). {', '.join(peer_versions(archive))}."
+    )
+
+
+def peer_versions(archive: dict) -> list[str]:
+    """The libraries that a network was compared in, and that ours used, with their versions."""
+    contestants = archive["results"][0]["contestants"]
+    found = [f"{name} {contestants[name]['version']}" for name in ("torch", "flax")
+             if name in contestants]  # fmt: skip
+    return found + [f"oneDNN {c['onednn']}" for c in contestants.values() if "onednn" in c][:1]
+
+
+def format_rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+
+
+def format_ratio(found: dict) -> str:
+    each = found["ratio_repetitions"]
+    return f"{found['ratio']:.2f} ({min(each):.2f} - {max(each):.2f})"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
-TOOLS = ("archive", "input_loaders", "report")
+TOOLS = ("archive", "cases", "input_loaders", "report", "tables")
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
@@ -197,7 +197,7 @@ def test_fully_convolutional_claim():
 
 
 def test_readme_tables_are_up_to_date(tmp_path):
-    asked_for = re.findall(r"<!-- table: (\w+)", (ROOT / "README.md").read_text())
+    asked_for = re.findall(r"<!-- results: (\w+)", (ROOT / "README.md").read_text())
     assert sorted(asked_for) == ARCHIVED
     done = run("report", "--check", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -205,7 +205,7 @@ def test_readme_tables_are_up_to_date(tmp_path):
 
 def test_report_writes_between_the_marks(tmp_path):
     readme = tmp_path / "README.md"
-    before, after = "# Title\n\n<!-- table: mnist_lenet5 -->\n", "<!-- end -->\n\nMore.\n"
+    before, after = "# Title\n\n<!-- results: mnist_lenet5 -->\n", "<!-- end -->\n\nMore.\n"
     readme.write_text(f"{before}old\n{after}")
     checked = run("report", "--check", "--readme", readme, folder=tmp_path)
     assert checked.returncode == 1
@@ -236,7 +236,7 @@ def test_speed_compares_every_contestant(tmp_path):
         assert result["ratios"]["xla/flax"]["ratio"] == pytest.approx(
             statistics.median(ours / theirs for ours, theirs in pairs)
         )
-    words = "import json, sys, report; print(report.speed(json.load(open(sys.argv[1]))))"
+    words = "import json, sys, speed; print(speed.table(json.load(open(sys.argv[1]))))"
     done = subprocess.run(
         [sys.executable, "-c", words, archive], cwd=FOLDER, capture_output=True, text=True
     )
@@ -248,7 +248,7 @@ def test_speed_compares_every_contestant(tmp_path):
 
 def test_report_refuses_a_table_that_nothing_makes(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("<!-- table: mnist_lenet6 -->\n<!-- end -->\n")
+    readme.write_text("<!-- results: mnist_lenet6 -->\n<!-- end -->\n")
     done = run("report", "--readme", readme, folder=tmp_path)
     assert done.returncode == 1
     assert "'mnist_lenet6'" in done.stderr

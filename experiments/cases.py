@@ -1,0 +1,107 @@
+"""An experiment as a list of cases: one after the other, and none that is archived already."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from archive import RESULTS, settings, write_archive
+
+from convnets import UserError
+from convnets.benchmark import describe_hardware, describe_versions
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What every experiment is asked for in the same words."""
+
+    quick: bool = False
+    """The smallest budget, which shows within seconds that everything runs."""
+    data_dir: str | None = None
+    """Where TensorFlow Datasets' sets are. Default: TFDS_DATA_DIR, else TFDS's own."""
+    workdir: Path | None = None
+    """Folder for the checkpoints of what is under way."""
+    resume: bool = False
+    """Go on: cases that are archived are left as they are, one that broke off goes on from its
+    checkpoint in workdir, where there is one."""
+    archive: Path | None = None
+    """File for the results. Default: experiments/results/NAME.json for the settings as they are;
+    with others, none."""
+
+
+def run_cases(
+    name: str,
+    config: Common,
+    cases: list[dict],
+    run: Callable[[dict, Path | None], dict],
+) -> list[dict]:
+    """Runs every case that is not archived, and archives after each.
+
+    Args:
+      name: of the experiment, `experiments/NAME.py`.
+      config: its settings, as they were given.
+      cases: what tells one repetition from the others, such as `{"model": …, "seed": …}`.
+      run: from a case and its folder for checkpoints, or None, to what it found.
+
+    Returns: a dict for each case, in their order: the case, what it found and its `seconds`.
+
+    Raises: UserError for results that were found under other settings, or on another machine.
+    """
+    default = settings(config) == settings(type(config)())
+    path = config.archive or (RESULTS / f"{name}.json" if default else None)
+    done = _read_finished(path, config) if config.resume else []
+    results = []
+    for case in cases:
+        found = next((line for line in done if line.items() >= _as_json(case).items()), None)
+        if found is None:
+            folder = config.workdir and config.workdir / _folder_name(case)
+            begin = time.monotonic()
+            found = {**case, **run(case, folder)}
+            found.setdefault("seconds", round(time.monotonic() - begin, 1))
+        results.append(found)
+        later = [line for line in done if line not in results]
+        if path is not None:
+            minutes = sum(line["seconds"] for line in results + later) / 60
+            write_archive(path, name, config, results + later, minutes)
+        print(_shorten(found), flush=True)
+    return results
+
+
+def can_go_on(folder: Path | None, config: Common) -> dict:
+    """The options `workdir` and `resume` of `convnets.fit` for a case."""
+    resume = config.resume and folder is not None and (folder / "config.json").exists()
+    return {"workdir": folder and str(folder), "resume": resume}
+
+
+def require_whole(result) -> None:
+    """Ends the experiment where a signal ended a training early: its checkpoint is written."""
+    if result.signal is not None:
+        raise SystemExit(128 + result.signal)
+
+
+def _read_finished(path, config):
+    if path is None or not path.exists():
+        return []
+    archive = json.loads(path.read_text())
+    here = {"hardware": describe_hardware(), "versions": describe_versions()}
+    for what, now in {"settings": _as_json(settings(config)), **here}.items():
+        if archive[what] != now:
+            raise UserError(
+                f"{path} was found under other {what}: {archive[what]}, not {now}; give another "
+                "--archive, or leave out --resume to begin anew"
+            )
+    return archive["results"]
+
+
+def _as_json(fields):
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()}
+
+
+def _folder_name(case):
+    return "_".join(f"{name}_{value}" for name, value in case.items()).replace("/", "-")
+
+
+def _shorten(found):
+    """What was found, without the curves."""
+    return {name: x for name, x in found.items() if not isinstance(x, list | dict)}

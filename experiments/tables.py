@@ -1,0 +1,17 @@
+"""Tables in Markdown, and the sentence that says where their numbers come from."""
+
+
+def format_table(rows: list[tuple[str, ...]]) -> str:
+    """A table in Markdown; the first row is its head, and all columns but the first are numbers."""
+    head, *body = rows
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def origin(archive: dict) -> str:
+    """A sentence: the command, the hardware, the versions and the date of an archived result."""
+    hardware, versions = archive["hardware"], archive["versions"]
+    return (
+        f"`{archive['command']}`: {archive['minutes']:.1f} minutes on {hardware['cores']} cores "
+        f"({hardware['processor']}) with jax {versions['jax']}, {archive['date']}."
+    )
