@@ -50,6 +50,7 @@ _HOMES = {
     "summary": ["format_summary", "summarize"],
     "sizing": ["model_sizes"],
     "fitting": ["fit", "predict"],
+    "rates": ["find_learning_rate"],
     "runs": ["evaluate_run", "load_run"],
 }
 _ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]

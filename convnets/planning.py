@@ -211,7 +211,7 @@ def _fill_in(options, examples, mesh):
         batch_size = max(examples // devices, 1) * devices
     elif batch_size is None:
         batch_size = math.ceil(BATCH_SIZE / devices) * devices
-    if rate is None and isinstance(options.optimizer, str):
+    if rate is None and isinstance(options.optimizer, str) and not callable(options.schedule):
         rate = optimizers.default_learning_rate(options.optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS

@@ -45,7 +45,8 @@ class TrainingOptions:
     schedule: str = "cosine"
     """constant, step (a tenth after half, a hundredth after three quarters), cosine, one_cycle (up
     from a 25th over 30 % of the steps, then down to nothing), or plateau (a tenth when the
-    validation loss has not fallen for 5 evaluations)."""
+    validation loss has not fallen for 5 evaluations). In Python a function too, from the number of
+    updates to the learning rate itself."""
     warmup: int = 0
     """Steps of linear warm-up before the schedule."""
     weight_decay: float = 0.0
@@ -204,6 +205,8 @@ def require_ranges(options: TrainingOptions) -> None:
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
+    if callable(options.schedule) and (options.learning_rate is not None or options.warmup):
+        raise UserError("a schedule of your own gives the rate: leave learning_rate and warmup out")
     if options.workdir is not None:
         _require_path(options.workdir)
     if options.resume and options.workdir is None:

@@ -25,7 +25,7 @@ def create_update_rule(
     """The learning rate, the optimizer, and what observes a plateau.
 
     Args:
-      options: with the learning rate filled in.
+      options: with the learning rate filled in, or a function as its schedule.
       start, stop: the steps that the run goes from and to.
       depth_scales: factors of the rate by patterns of paths, which `layer_decay` comes to; they are
         multiplied with the options' `rate_scales`.
@@ -42,12 +42,10 @@ def create_update_rule(
         return None, optax.with_extra_args_support(options.optimizer), None
     # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
     before, updates = start // options.accumulate, (stop - start) // options.accumulate
-    schedule = create_schedule(
-        options.schedule,
-        options.learning_rate,
-        updates,
-        warmup=math.ceil(options.warmup / options.accumulate),
-    )
+    schedule = options.schedule
+    if not callable(schedule):
+        warmup = math.ceil(options.warmup / options.accumulate)
+        schedule = create_schedule(schedule, options.learning_rate, updates, warmup=warmup)
     plateau, observe = reduce_on_plateau() if options.schedule == "plateau" else (None, None)
 
     def learning_rate(count):
