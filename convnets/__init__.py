@@ -36,8 +36,12 @@ _HOMES = {
         "gradient",
         "linear_scaling",
         "make_eval_step",
+        "make_hill_climbing_step",
         "make_step",
+        "minimize_lbfgs",
         "reduce_on_plateau",
+        "scale_rates",
+        "sharpness_aware",
         "train",
         "update",
     ],
@@ -46,6 +50,7 @@ _HOMES = {
     "summary": ["format_summary", "summarize"],
     "sizing": ["model_sizes"],
     "fitting": ["fit", "predict"],
+    "rates": ["find_learning_rate"],
     "runs": ["evaluate_run", "load_run"],
 }
 _ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]

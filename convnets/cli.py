@@ -18,6 +18,7 @@ from .errors import UserError
 from .parsing import (
     OPTIONAL,
     Folder,
+    OptionalFile,
     OptionalFolder,
     RunOptions,
     read_checkpoint,
@@ -28,19 +29,10 @@ from .training.options import TrainingOptions, require_ranges
 
 def train(run: RunOptions, training: TrainingOptions) -> int:
     """Train a model."""
-    from . import data, fitting, models
+    from . import fitting
 
     require_ranges(training)
-    dataset = data.load_dataset(
-        run.data,
-        data_dir=run.data_dir,
-        validation=run.validation,
-        seed=training.seed,
-        image_size=run.image_size,
-    )
-    for note in dataset.notes:
-        print(note)
-    model = models.create_model(run.model, num_classes=dataset.num_classes)
+    model, dataset = _load(run, training.seed)
     data_dir = run.data_dir or os.environ.get("TFDS_DATA_DIR")
     identity = dataclasses.asdict(run) | {
         "data": dataset.name,  # with the whole of its path
@@ -48,6 +40,56 @@ def train(run: RunOptions, training: TrainingOptions) -> int:
     }
     result = fitting.fit(model, dataset, identity=identity, **dataclasses.asdict(training))
     return 0 if result.signal is None else 128 + result.signal
+
+
+def find_rate(
+    run: RunOptions,
+    training: TrainingOptions,
+    smallest: float = 1e-7,
+    largest: float = 10.0,
+    picture: OptionalFile = None,
+) -> int:
+    """Find a learning rate: train a little at ever larger ones, and see where the loss falls.
+
+    Args:
+      smallest: Rate of the first step.
+      largest: Rate of the last step, of which there are 100 where --steps says no other.
+      picture: File for the picture of losses and rates, as .png or .pdf.
+    """
+    from . import rates
+    from .benchmark import require_writable
+
+    require_ranges(training)
+    usual = TrainingOptions()
+    names = [field.name for field in dataclasses.fields(training)]
+    given = {name: getattr(training, name) for name in names}
+    given = {name: value for name, value in given.items() if value != getattr(usual, name)}
+    rates.require_options(given)
+    if picture is not None:
+        rates.require_drawable(picture)
+        require_writable(picture)
+    model, dataset = _load(run, training.seed)
+    finding = rates.find_learning_rate(model, dataset, smallest=smallest, largest=largest, **given)
+    if picture is not None:
+        finding.draw().savefig(picture)
+    print(finding.describe())
+    return 0
+
+
+def _load(run: RunOptions, seed: int):
+    """The model and the data that the options name."""
+    from . import data, models
+
+    dataset = data.load_dataset(
+        run.data,
+        data_dir=run.data_dir,
+        validation=run.validation,
+        seed=seed,
+        image_size=run.image_size,
+    )
+    for note in dataset.notes:
+        print(note)
+    return models.create_model(run.model, num_classes=dataset.num_classes), dataset
 
 
 def evaluate(
@@ -193,7 +235,7 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
         return train(run, training)
 
     looking = (inspection.models, inspection.summary, inspection.benchmark)
-    for command in (evaluate, predict, *looking):
+    for command in (find_rate, evaluate, predict, *looking):
         app.command(command)
     data.command(prepare)
     weights.command(inspection.check)

@@ -16,12 +16,15 @@ import numpy as np
 from . import data, ops, parallel
 from .errors import UserError
 from .feeding import make_augment, make_batches, resident_examples
+from .models import decay_by_depth
 from .ops import image
 from .runs import evaluate_splits, with_precision
 from .tasks import classification_loss
 from .training import optimizers, schedules
 from .training.flattening import flatten, unflatten
 from .training.options import NOT_SAVED, TrainingOptions
+from .training.selection import join_scales
+from .training.sharpness import sharpness_aware
 from .training.state import TrainState
 from .training.step import make_eval_step, make_step
 from .training.update_rule import create_update_rule
@@ -156,14 +159,18 @@ def make_plan(
     evaluate_every = options.evaluate_every or math.ceil(len(dataset.train) / options.batch_size)
 
     model = with_precision(model, options.precision)
-    _require_classes(model, dataset)
+    params = _require_classes(model, dataset)
     normalization = dataset.normalization if normalization is None else normalization
     if options.schedule == "plateau" and dataset.validation is None:
         raise UserError(
             "a plateau is seen on a validation split: set a share apart, as validation 0.1"
         )
     crop, augment = make_augment(options.augment)
-    learning_rate, optimizer, observe = create_update_rule(options, start, stop)
+    depth_scales = None
+    if options.layer_decay is not None:
+        depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
+    learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
+    jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
     loss_fn = classification_loss(
         model,
         normalization=normalization,
@@ -175,7 +182,7 @@ def make_plan(
     compiled = partial(
         parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
     )
-    step = make_step(loss_fn, optimizer, ema=options.ema)
+    step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=_climb(options))
     step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
     return Plan(
         options=options,
@@ -204,7 +211,7 @@ def _fill_in(options, examples, mesh):
         batch_size = max(examples // devices, 1) * devices
     elif batch_size is None:
         batch_size = math.ceil(BATCH_SIZE / devices) * devices
-    if rate is None and isinstance(options.optimizer, str):
+    if rate is None and isinstance(options.optimizer, str) and not callable(options.schedule):
         rate = optimizers.default_learning_rate(options.optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS
@@ -236,6 +243,14 @@ def _create_state(model, dataset, optimizer, options, normalization):
     )
 
 
+def _climb(options):
+    """What makes a gradient function sharpness-aware, where that is asked for."""
+    if options.sam is None:
+        return None
+    scales = join_scales(options.freeze, options.rate_scales)
+    return partial(sharpness_aware, radius=options.sam, scales=scales)
+
+
 def _require_kinds(model, dataset):
     if not isinstance(model, nn.Module):
         raise UserError(
@@ -249,14 +264,16 @@ def _require_kinds(model, dataset):
 
 
 def _require_classes(model, dataset):
+    """The shapes of the model's parameters, where its logits are those of the data's classes."""
     images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
     init = partial(model.init_with_output, train=False)
-    logits, _ = jax.eval_shape(init, jax.random.key(0), images)
+    logits, variables = jax.eval_shape(init, jax.random.key(0), images)
     if logits.shape != (2, dataset.num_classes):
         raise UserError(
             f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "
             f"has the shape {logits.shape}"
         )
+    return variables.get("params", {})
 
 
 def _as_json(value):

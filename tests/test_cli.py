@@ -129,6 +129,14 @@ def test_models_summary_and_help(capsys):
         assert option in out
 
 
+def test_find_rate_suggests_one_and_draws(tmp_path, capsys):
+    picture = tmp_path / "new" / "rates.png"
+    options = ["--model", "linear", "--steps", "20", "--optimizer", "sgd", "--devices", "1"]
+    out, _ = call(capsys, "find-rate", *options, "--picture", picture, "--smallest", "1e-5")
+    assert out.startswith("learning rate 0.")
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
 def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out, _ = call(capsys, "train", *QUICK)
@@ -146,6 +154,10 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["train", "--augment", "rotat"], "did you mean 'rotate'"),
         (["train", "--loss", "entropy"], "did you mean 'cross_entropy'"),
         (["train", "--lerning-rate", "1"], "--learning-rate"),
+        (["train", "--model", "linear", "--freeze", "hed/*"], "'hed/*' matches no parameter"),
+        (["find-rate", "--epochs", "3"], "takes no epochs"),
+        (["find-rate", "--picture", "rates.mp3"], "cannot draw to rates.mp3; known are"),
+        (["find-rate", "--smallest", "2", "--largest", "1"], "not from 2.0 to 1.0"),
         (["train", "--parallel", "pmapp"], "pmap"),
         (["train", "--steps", "abc"], "Error parsing --steps: invalid literal for int()"),
         (["train", "--ema", "1,5"], "Error parsing --ema: could not convert string to float"),

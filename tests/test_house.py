@@ -41,6 +41,7 @@ LEVELS = {
     "runs": 4,
     "planning": 5,
     "fitting": 6,
+    "rates": 6,
     "transfer": 7,
     "visualize": 7,
     "doctor": 7,

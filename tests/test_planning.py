@@ -1,6 +1,7 @@
 """What each option of a run does to its numbers, and what is refused before it starts."""
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -188,6 +189,15 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
         ({"label_smoothing": 0.1, "loss": "squared_error"}, "not for squared_error"),
         ({"precision": "bfloat16"}, "Small has no dtype"),
         ({"resume": True}, "resume needs the workdir"),
+        ({"freeze": "hed/*"}, "'hed/.' matches no parameter; there are head/bias, head/kernel"),
+        ({"freeze": "*"}, "no parameter is left to train"),
+        ({"freeze": 3}, "freeze takes patterns of paths, .* not 3"),
+        ({"rate_scales": {"head/*": -1}}, "not negative and finite, .* not -1.0 by 'head/.'"),
+        ({"rate_scales": 0.1}, "rate_scales takes factors by patterns, not 0.1"),
+        ({"layer_decay": 1.5}, r"layer_decay must be in \(0, 1\], not 1.5"),
+        ({"clip_adaptive": 0}, "clip_adaptive must be positive and finite, not 0"),
+        ({"sam": -0.05}, "sam must be positive and finite, not -0.05"),
+        ({"schedule": "one_cycle", "warmup": 1}, "one_cycle rises by itself"),
     ],
     ids=str,
 )
@@ -221,7 +231,10 @@ def test_a_state_without_normalization_takes_that_of_the_data():
 
 
 def test_an_optimizer_of_ones_own_takes_no_options_of_the_named():
-    for option in ({"clip": 1.0}, {"learning_rate": 0.1}, {"schedule": "step"}, {"accumulate": 2}):
+    for option in (
+        *({"clip": 1.0}, {"learning_rate": 0.1}, {"schedule": "step"}, {"accumulate": 2}),
+        *({"freeze": "head/*"}, {"rate_scales": {"*": 0.5}}, {"layer_decay": 0.5}),
+    ):
         with pytest.raises(convnets.UserError, match=f"brings its {next(iter(option))} along"):
             fit(optimizer=optax.sgd(0.1), **option)
 
@@ -236,3 +249,48 @@ def test_one_augmentation_needs_no_tuple():
     by_name = fit(augment="flip", **PLAIN)
     assert_same_bits(by_name.state, fit(augment=["flip"], **PLAIN).state)
     assert_same_bits(fit(augment="none", **PLAIN).state, plain_run().state)
+
+
+def test_frozen_parameters_keep_every_bit_in_a_run():
+    options = {"optimizer": "momentum", "weight_decay": 0.1, "ema": None, "sam": 0.1, "seed": 1}
+    model = Small()
+    start = fit(model, steps=0, **options)
+    result = fit(model, freeze=("conv/*", "norm/scale"), clip_adaptive=0.1, **options)
+    before, after = start.state.params, result.state.params
+    assert_same_bits(after["conv"], before["conv"])
+    assert_same_bits(after["norm"]["scale"], before["norm"]["scale"])
+    assert (after["norm"]["bias"] != before["norm"]["bias"]).any()
+    assert (after["head"]["kernel"] != before["head"]["kernel"]).all()
+
+
+def test_rates_fall_by_layers_towards_the_first():
+    """SGD's first step is proportional to the rate."""
+    start = fit(Small(), steps=0, **PLAIN).state.params
+    settings = {"steps": 1, "learning_rate": 0.1, **PLAIN}
+    scaled = fit(Small(), layer_decay=0.5, rate_scales={"head/bias": 3}, **settings)
+    whole, scaled = fit(Small(), **settings).state.params, scaled.state.params
+    for module, name, factor in (
+        ("conv", "kernel", 0.5),
+        ("norm", "scale", 0.5),
+        ("head", "kernel", 1.0),
+        ("head", "bias", 3.0),
+    ):
+        old = start[module][name]
+        expected = factor * (whole[module][name] - old)
+        np.testing.assert_allclose(scaled[module][name] - old, expected, rtol=1e-3, atol=1e-7)
+
+
+def test_a_run_is_resumed_under_the_options_of_its_optimizer(tmp_path):
+    options = {"optimizer": "muon", "layer_decay": 0.5, "freeze": "conv/*", "sam": 0.1}
+    options |= {"rate_scales": {"*/bias": 0.5}, "clip_value": 0.1, "clip_adaptive": 0.1}
+    options |= {"schedule": "one_cycle", "steps": 6, "evaluate_every": 3}
+    options["workdir"] = workdir = tmp_path / "run"
+    whole = fit(Small(), **options)
+    shutil.rmtree(workdir / "checkpoints" / "6")
+    again = fit(Small(), resume=True, **options)
+    assert [line["step"] for line in again.history] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert_same_bits(again.state, whole.state)
+    config = journal.read_config(workdir)
+    assert (config["freeze"], config["rate_scales"]) == (["conv/*"], [["*/bias", 0.5]])
+    with pytest.raises(convnets.UserError, match=r"freeze: \['conv/\*'\] in the run, \[\] now"):
+        fit(Small(), resume=True, **options | {"freeze": ()})

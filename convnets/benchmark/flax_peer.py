@@ -10,7 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ..ops import adaptive_average_pool
-from ..training.optimizers import kernels
+from ..training.selection import kernels
 from .memory import analyzed_bytes
 from .networks import Layer, describe_network
 from .timing import Contestant

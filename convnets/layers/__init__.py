@@ -17,7 +17,7 @@ from .activations import (
 )
 from .checkpointing import run_stage
 from .convolution import Conv, Dense
-from .dropout import Dropout, DropPath, depth_rates
+from .dropout import DropConnect, Dropout, DropPath, depth_rates
 from .initializers import (
     constant,
     glorot_normal,
@@ -38,6 +38,7 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "Dense",
+    "DropConnect",
     "DropPath",
     "Dropout",
     "LayerNorm",

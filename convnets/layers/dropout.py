@@ -1,10 +1,11 @@
-"""Dropout of values and of whole branches, with one key an example."""
+"""Dropout of values, of weights and of whole branches, with one key an example."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ..ops import collective
+from .initializers import Initializer, lecun_normal, zeros
 
 
 class Dropout(nn.Module):
@@ -35,6 +36,63 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         return _drop(self, x, x.shape[1:])
+
+
+class DropConnect(nn.Module):
+    """A dense layer of which each weight, not each value, is zero with probability `rate`.
+
+    Every example draws a mask over all weights and biases with its own key, as in `Dropout`; what
+    is kept is scaled by `1 / (1 - rate)`. With `train=False` it is `Dense` with the same
+    parameters, and needs no key.
+
+    Memory: in training the masked weights of all examples are there at once, `B * C * features`
+    values, and again in the backward pass: 100 MiB for 128 examples and 512 times 400 weights.
+
+    Input and output: `[B, C] -> [B, features]`, floating.
+
+    Parameters: `kernel [C, features]`, `bias [features]`, as those of `Dense`.
+
+    Raises: ValueError for a rate outside [0, 1) or another rank; TypeError on integer input.
+
+    Reference: Wan, Zeiler, Zhang, LeCun, Fergus 2013, "Regularization of neural networks using
+    DropConnect", section 3, algorithm 1. Differs: the scaling is done in training, and at test time
+    the weights have their means; there the values before the activation are sampled from a Gaussian
+    of matching moments (section 3.2, algorithm 2), and the activations averaged.
+
+    >>> layer = DropConnect(3, 0.5)
+    >>> variables = layer.init(jax.random.key(0), jnp.ones((2, 4)), train=False)
+    >>> x, rngs = jnp.ones((2, 4)), {"dropout": jax.random.key(1)}
+    >>> layer.apply(variables, x, train=True, rngs=rngs).shape
+    (2, 3)
+    """
+
+    features: int
+    rate: float
+    use_bias: bool = True
+    kernel_init: Initializer = lecun_normal()
+    bias_init: Initializer = zeros
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"a DropConnect rate lies in [0, 1), not {self.rate}")
+        if x.ndim != 2:
+            raise ValueError(f"DropConnect takes [B, C], came shape {x.shape}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"DropConnect takes floats, not {x.dtype}")
+        shape = (x.shape[1], self.features)
+        weights = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            bias = bias.astype(x.dtype)[None]
+        if not train or self.rate == 0:
+            x = jnp.dot(x, weights)
+            return x + bias if self.use_bias else x
+        if self.use_bias:  # the weights of one more input, which is 1
+            weights = jnp.concatenate([weights, bias])
+            x = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
+        weights = jnp.broadcast_to(weights, (len(x), *weights.shape))
+        return jnp.einsum("bi,bio->bo", x, _drop(self, weights, weights.shape[1:]))
 
 
 class DropPath(nn.Module):

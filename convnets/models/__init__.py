@@ -6,6 +6,7 @@ from .classifier import POOLS, Classifier, flatten, pool_to_row
 from .convnext import ConvNeXt, ConvNeXtBlock
 from .deepface import DeepFace
 from .densenet import DenseLayer, DenseNet
+from .depth import decay_by_depth, list_layers
 from .efficientnet import EfficientNet
 from .features import Feature, describe_endpoints
 from .folding import Folded, fold_batch_norm
@@ -78,12 +79,14 @@ __all__ = [
     "TwoTowerAlexNet",
     "create_backbone",
     "create_model",
+    "decay_by_depth",
     "deep_stem",
     "default_image_shape",
     "describe_endpoints",
     "feature_info",
     "flatten",
     "fold_batch_norm",
+    "list_layers",
     "list_models",
     "pool_to_row",
     "pooled_projection",

@@ -8,10 +8,16 @@ import importlib
 
 _HOMES = {
     "checkpoints": ["Checkpoints"],
+    "clipping": ["create_clipping"],
     "evaluation": ["evaluate"],
+    "hill_climbing": ["make_hill_climbing_step"],
     "loop": ["train"],
     "optimizers": ["create_optimizer"],
+    "orthogonalization": ["orthogonalize_momentum"],
+    "quasi_newton": ["minimize_lbfgs"],
     "schedules": ["create_schedule", "linear_scaling", "reduce_on_plateau"],
+    "selection": ["scale_rates"],
+    "sharpness": ["sharpness_aware"],
     "state": ["TrainState"],
     "step": ["gradient", "make_eval_step", "make_step", "update"],
 }

@@ -38,19 +38,35 @@ class TrainingOptions:
     """Examples in a step, over all devices. None: 64, or near it where the devices do not divide it
     or the data are fewer."""
     optimizer: str = "adam"
-    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw. In Python an Optax transformation
-    too."""
+    """sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lars, lamb or muon. In Python an
+    Optax transformation too."""
     learning_rate: float | None = None
     """Largest learning rate. None: the optimizer's (momentum 0.05, adam 0.002)."""
     schedule: str = "cosine"
-    """constant, step (a tenth after half, a hundredth after three quarters), cosine, or plateau (a
-    tenth when the validation loss has not fallen for 5 evaluations)."""
+    """constant, step (a tenth after half, a hundredth after three quarters), cosine, one_cycle (up
+    from a 25th over 30 % of the steps, then down to nothing), or plateau (a tenth when the
+    validation loss has not fallen for 5 evaluations). In Python a function too, from the number of
+    updates to the learning rate itself."""
     warmup: int = 0
     """Steps of linear warm-up before the schedule."""
     weight_decay: float = 0.0
     """Weight decay, on kernels only."""
     clip: float | None = None
     """Largest global norm of the gradient."""
+    clip_value: float | None = None
+    """Largest absolute value of an element of the gradient."""
+    clip_adaptive: float | None = None
+    """Largest norm of each unit's gradient, as a share of the norm of its weights."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from a layer to the one before it; the head has the whole rate. A
+    layer is a module right below the backbone, such as a block; norms go with what is before."""
+    rate_scales: tuple[tuple[str, float], ...] = ()
+    """Factors of the learning rate by patterns of paths, as backbone/* 0.1; the first match holds.
+    In Python a dict too."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of the paths of parameters that stay as they are, as backbone/*."""
+    sam: float | None = None
+    """Radius of sharpness-aware minimization, such as 0.05; a step takes two gradients' time."""
     ema: float | None = None
     """Decay a step of a moving average of parameters and batch statistics, which is then what is
     evaluated."""
@@ -115,9 +131,35 @@ def create_options(**given) -> TrainingOptions:
         if not isinstance(augment, list | tuple):
             raise UserError(f"augment takes names or a function, not {augment!r}")
         given["augment"] = tuple(augment)
+    given |= {name: read(given[name]) for name, read in _READERS.items() if name in given}
     options = TrainingOptions(**given)
     require_ranges(options)
     return options
+
+
+def _read_freeze(freeze):
+    freeze = (freeze,) if isinstance(freeze, str) else freeze or ()
+    if not satisfies(freeze, lambda x: all(isinstance(pattern, str) for pattern in x)):
+        raise UserError(f"freeze takes patterns of paths, as 'backbone/*', not {freeze!r}")
+    return tuple(freeze)
+
+
+def _read_rate_scales(scales):
+    pairs = scales.items() if isinstance(scales, dict) else scales or ()
+    try:
+        pairs = tuple((pattern, float(factor)) for pattern, factor in pairs)
+    except (TypeError, ValueError):
+        raise UserError(f"rate_scales takes factors by patterns, not {scales!r}") from None
+    for pattern, factor in pairs:
+        if not isinstance(pattern, str) or not 0 <= factor < math.inf:
+            raise UserError(
+                "rate_scales takes factors, not negative and finite, by patterns of paths, not "
+                f"{factor} by {pattern!r}"
+            )
+    return pairs
+
+
+_READERS = {"freeze": _read_freeze, "rate_scales": _read_rate_scales}
 
 
 def read_options(config: dict) -> TrainingOptions:
@@ -150,7 +192,9 @@ def require_ranges(options: TrainingOptions) -> None:
     require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
-    require("learning_rate clip", lambda x: 0 < x < math.inf, "positive and finite")
+    positive = "learning_rate clip clip_value clip_adaptive sam"
+    require(positive, lambda x: 0 < x < math.inf, "positive and finite")
+    require("layer_decay", lambda x: 0 < x <= 1, "in (0, 1]")
     for field in dataclasses.fields(TrainingOptions):
         if field.default is not None and getattr(options, field.name) is None:
             raise UserError(f"{field.name} must not be None")
@@ -161,6 +205,8 @@ def require_ranges(options: TrainingOptions) -> None:
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
+    if callable(options.schedule) and (options.learning_rate is not None or options.warmup):
+        raise UserError("a schedule of your own gives the rate: leave learning_rate and warmup out")
     if options.workdir is not None:
         _require_path(options.workdir)
     if options.resume and options.workdir is None:

@@ -9,7 +9,8 @@ from optax import contrib
 
 from ..errors import UserError, unknown
 
-SCHEDULES = ("constant", "cosine", "step", "plateau")
+SCHEDULES = ("constant", "cosine", "one_cycle", "step", "plateau")
+RISING, FIRST, LAST = 0.3, 1 / 25, 1 / 250_000  # of one cycle: a share of its steps, of its peak
 
 
 def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> float:
@@ -30,17 +31,20 @@ def create_schedule(
 
     Args:
       name: `constant`; `cosine`, to zero at `steps`; `step`, divided by 10 after half and again
-        after three quarters of the steps; `plateau`, constant here (`reduce_on_plateau` does the
-        rest).
+        after three quarters of the steps; `one_cycle`, from a 25th of the rate in half a cosine up
+        to it, over the first 30 % of the steps, and in another one down to a 250,000th of it at
+        `steps`; `plateau`, constant here (`reduce_on_plateau` does the rest).
       learning_rate: the largest value.
       steps: the length of the whole run.
       warmup: steps of a linear rise from `learning_rate / warmup`, before the rest.
 
-    Raises: UserError for an unknown name, a rate that is not positive, or a warm-up as long as
-    the run.
+    Raises: UserError for an unknown name, a rate that is not positive, a warm-up as long as the
+    run, or one before `one_cycle`, which has its own.
 
     Reference: cosine, Loshchilov and Hutter 2017, equation 5; step, He et al. 2015, section 4.2;
-    warm-up, Goyal et al. 2017, section 2.2.
+    warm-up, Goyal et al. 2017, section 2.2; one cycle, Smith 2018, "A disciplined approach to
+    neural network hyper-parameters: part 1", section 4.1. Differs: one cycle is two halves of
+    cosines, not three lines, and momentum is not cycled the other way.
 
     >>> rate = create_schedule("cosine", 0.4, 104, warmup=4)
     >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
@@ -52,7 +56,14 @@ def create_schedule(
         raise UserError(f"the learning rate must be positive, not {learning_rate}")
     if not 0 <= warmup < max(steps, 1):
         raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    if name == "one_cycle" and warmup:
+        raise UserError("one_cycle rises by itself: it takes no warm-up")
     rest = steps - warmup
+    if name == "one_cycle":  # of a run of less than four steps the beginning
+        steps = max(steps, math.ceil(1 / RISING))
+        return optax.cosine_onecycle_schedule(
+            steps, learning_rate, RISING, div_factor=1 / FIRST, final_div_factor=FIRST / LAST
+        )
     if name == "cosine":
         schedule = optax.cosine_decay_schedule(learning_rate, max(rest, 1))
     elif name == "step":

@@ -5,6 +5,8 @@ A loss function is `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_st
 `key=None` it evaluates: nothing is random and batch norm uses its running statistics.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -86,11 +88,18 @@ def update(
     )
 
 
-def make_step(loss_fn, optimizer: optax.GradientTransformation, *, ema: float | None = None):
+def make_step(
+    loss_fn,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema: float | None = None,
+    wrap_gradient: Callable | None = None,
+):
     """`step(state, batch) -> (state, metrics)`: gradient, optimizer, new statistics.
 
     Pure and not compiled: give it to `parallel.compile`, or to `jax.jit`. With `ema` the state
-    must keep moving averages (`TrainState.create(..., ema=True)`).
+    must keep moving averages (`TrainState.create(..., ema=True)`). `wrap_gradient` makes another
+    gradient function of the loss's, as `partial(sharpness_aware, radius=0.05)` does.
 
     >>> def loss_fn(params, batch_stats, batch, key):
     ...     loss = jnp.sum(jnp.square(params["w"] - batch["x"]))
@@ -102,6 +111,8 @@ def make_step(loss_fn, optimizer: optax.GradientTransformation, *, ema: float | 
     (0.5, 1.0)
     """
     value_and_gradient_fn = _value_and_gradient(loss_fn)
+    if wrap_gradient is not None:
+        value_and_gradient_fn = wrap_gradient(value_and_gradient_fn)
 
     def step(state: TrainState, batch):
         value, grads, batch_stats, metrics = value_and_gradient_fn(state, batch)

@@ -1,7 +1,7 @@
 """From a run's options to how its parameters are updated."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import optax
 
@@ -9,16 +9,26 @@ from ..errors import UserError
 from .optimizers import create_optimizer
 from .options import TrainingOptions
 from .schedules import create_schedule, reduce_on_plateau
+from .selection import scale_rates
+
+# What an optimizer of the caller's own would not hear of.
+OF_THE_NAMED = "learning_rate schedule warmup weight_decay clip clip_value clip_adaptive "
+OF_THE_NAMED += "layer_decay rate_scales freeze accumulate"
 
 
 def create_update_rule(
-    options: TrainingOptions, start: int, stop: int
+    options: TrainingOptions,
+    start: int,
+    stop: int,
+    depth_scales: Mapping[str, float] | None = None,
 ) -> tuple[Callable[[int], float] | None, optax.GradientTransformation, Callable | None]:
     """The learning rate, the optimizer, and what observes a plateau.
 
     Args:
-      options: with the learning rate filled in.
+      options: with the learning rate filled in, or a function as its schedule.
       start, stop: the steps that the run goes from and to.
+      depth_scales: factors of the rate by patterns of paths, which `layer_decay` comes to; they are
+        multiplied with the options' `rate_scales`.
 
     Returns: the learning rate as a function of the number of updates before, None for an optimizer
     of the caller's own; the optimizer; and `(opt_state, validation loss) -> opt_state`, None
@@ -28,16 +38,14 @@ def create_update_rule(
     caller's own would not hear of.
     """
     if isinstance(options.optimizer, optax.GradientTransformation):
-        _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
+        _require_untouched(options, OF_THE_NAMED)
         return None, optax.with_extra_args_support(options.optimizer), None
     # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
     before, updates = start // options.accumulate, (stop - start) // options.accumulate
-    schedule = create_schedule(
-        options.schedule,
-        options.learning_rate,
-        updates,
-        warmup=math.ceil(options.warmup / options.accumulate),
-    )
+    schedule = options.schedule
+    if not callable(schedule):
+        warmup = math.ceil(options.warmup / options.accumulate)
+        schedule = create_schedule(schedule, options.learning_rate, updates, warmup=warmup)
     plateau, observe = reduce_on_plateau() if options.schedule == "plateau" else (None, None)
 
     def learning_rate(count):
@@ -47,9 +55,15 @@ def create_update_rule(
         options.optimizer,
         learning_rate,
         weight_decay=options.weight_decay,
+        clip_value=options.clip_value,
+        clip_adaptive=options.clip_adaptive,
         clip=options.clip,
+        rate_scales=options.rate_scales,
+        freeze=options.freeze,
         plateau=plateau,
     )
+    if depth_scales:
+        optimizer = scale_rates(optimizer, depth_scales)
     if options.accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
     return learning_rate, optimizer, observe

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convnets.layers import Dropout, DropPath
+from convnets.layers import Dense, DropConnect, Dropout, DropPath
 
 from ..spreading import SPREAD, spread
 
@@ -106,3 +106,59 @@ def test_drop_path_drops_whole_examples_alike_on_all_devices():
 
     for way in SPREAD:
         np.testing.assert_array_equal(spread(apply, way, KEY, x)[1], y)
+
+
+WEIGHTS = {
+    "kernel": np.linspace(1, 2, 5 * 4, dtype=np.float32).reshape(5, 4),
+    "bias": np.linspace(3, 4, 4, dtype=np.float32),
+}
+
+
+@jax.jit
+def connect(key, x):
+    layer = DropConnect(4, 0.25)
+    return layer.apply({"params": WEIGHTS}, x, train=True, rngs={"dropout": key})
+
+
+def test_drop_connect_drops_weights_of_each_example_alone():
+    """One input at a time is 1: what comes is its weight or nothing, and the bias or nothing."""
+    x = np.tile(np.eye(5, dtype=np.float32), (400, 1))
+    y = np.asarray(connect(KEY, x)).reshape(400, 5, 4) * 0.75
+    w, b = WEIGHTS["kernel"][None], WEIGHTS["bias"].reshape(1, 1, 4)
+    cases = np.stack([np.abs(y - value) < 1e-5 for value in (w + b, w + 0 * b, b + 0 * w, 0 * w)])
+    assert (cases.sum(0) == 1).all()
+    for share, expected in zip(cases.mean((1, 2, 3)), (0.5625, 0.1875, 0.1875, 0.0625)):
+        assert abs(share - expected) < 4 * (expected * (1 - expected) / y.size) ** 0.5
+    kept = cases[0] | cases[1]
+    assert len(np.unique(kept.reshape(2000, 4), axis=0)) == 16
+    assert len(np.unique(kept.reshape(400, 20), axis=0)) > 390
+
+
+def test_drop_connect_keeps_the_mean_which_is_the_dense_layer():
+    x = np.random.default_rng(0).normal(size=(1, 5)).astype(np.float32)
+    y = np.asarray(connect(KEY, np.tile(x, (4000, 1))), float)
+    layer = DropConnect(4, 0.25)
+    mean = layer.apply({"params": WEIGHTS}, x, train=False)
+    assert np.array_equal(mean, Dense(4).apply({"params": WEIGHTS}, x))
+    terms = np.concatenate([x.T * WEIGHTS["kernel"], WEIGHTS["bias"][None]])
+    variance = np.sum(terms**2, axis=0) / 3  # rate / (1 - rate) for each term
+    assert (np.abs(y.mean(0) - mean[0]) < 4 * np.sqrt(variance / len(y))).all()
+    np.testing.assert_allclose(y.var(0), variance, rtol=0.1)
+    assert layer.init(KEY, x, train=True).keys() == {"params"}
+
+
+@pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
+def test_devices_draw_the_connections_of_the_whole_batch(way):
+    x = np.linspace(1, 2, 24 * 5, dtype=np.float32).reshape(24, 5)
+    _, rows = spread(lambda key, x: ((), connect(key, x)), way, KEY, x)
+    np.testing.assert_allclose(rows, connect(KEY, x), rtol=1e-6)
+
+
+def test_drop_connect_refuses_what_does_not_fit():
+    for x, rate, error in (
+        (jnp.ones((2, 3)), 1.0, "in \\[0, 1\\), not 1.0"),
+        (jnp.ones((2, 3, 4)), 0.5, r"takes \[B, C\], came shape \(2, 3, 4\)"),
+        (jnp.ones((2, 3), jnp.int32), 0.5, "not int32"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=error):
+            DropConnect(4, rate).init(KEY, x, train=False)

@@ -1,5 +1,6 @@
 """Optimizers and schedules against the lectures' update rules in float64 NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -52,10 +53,55 @@ def written_out(name):
     return np.array(path)
 
 
-@pytest.mark.parametrize("name", sorted(optimizers.OPTIMIZERS))
+LAYERWISE = {"lars", "lamb", "muon"}  # what they do depends on the layer
+
+
+@pytest.mark.parametrize("name", sorted(set(optimizers.OPTIMIZERS) - LAYERWISE))
 def test_equals_the_rule_written_out(name):
     path = run(convnets.create_optimizer(name, rate))
     np.testing.assert_allclose(path, written_out(name), rtol=2e-5, atol=1e-7)
+
+
+def layerwise(name, decay, w, b):
+    """LARS and LAMB by their papers on a kernel `w` and a bias `b`, the latter without a ratio."""
+    params, path = {"kernel": w, "bias": b}, []
+    memory = {key: [np.zeros_like(x), np.zeros_like(x)] for key, x in params.items()}
+    for t, (grads, lr) in enumerate(zip(layer_gradients(), RATES), start=1):
+        for key, x in params.items():
+            g, (first, second), decayed = grads[key], memory[key], decay * (key == "kernel") * x
+            if name == "lars":
+                g = g + decayed
+                ratio = 0.001 * np.linalg.norm(x) / np.linalg.norm(g) if key == "kernel" else 1
+                first = 0.9 * first + lr * ratio * g
+                params[key] = x - first
+            else:
+                first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+                r = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-6) + decayed
+                ratio = np.linalg.norm(x) / np.linalg.norm(r) if key == "kernel" else 1
+                params[key] = x - lr * ratio * r
+            memory[key] = [first, second]
+        path.append(dict(params))
+    return path
+
+
+def layer_gradients():
+    rng = np.random.default_rng(0)
+    return [{"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)} for _ in RATES]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["lars", "lamb"])
+def test_ratios_of_trust_are_the_papers(name, decay):
+    rng = np.random.default_rng(1)
+    w, b = rng.normal(size=(3, 2)), rng.normal(size=2)
+    optimizer = convnets.create_optimizer(name, rate, weight_decay=decay)
+    params = {"kernel": jnp.asarray(w), "bias": jnp.asarray(b)}
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for grads, expected in zip(layer_gradients(), layerwise(name, decay, w, b)):
+        updates, state = update(jax.tree.map(jnp.asarray, grads), state, params)
+        params = optax.apply_updates(params, updates)
+        for key, value in expected.items():
+            np.testing.assert_allclose(params[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_momentum_is_not_optax_sgd_when_the_rate_changes():
@@ -114,6 +160,22 @@ def test_schedules_by_hand():
         convnets.create_schedule("cosin", 1.0, 100)
     with pytest.raises(convnets.UserError, match="warm-up of 100 steps"):
         convnets.create_schedule("cosine", 1.0, 100, warmup=100)
+
+
+def test_one_cycle_by_hand():
+    cycle = convnets.create_schedule("one_cycle", 0.5, 100)
+    rise = [0.02 + 0.48 * (1 - np.cos(np.pi * t / 30)) / 2 for t in range(31)]
+    fall = [2e-6 + (0.5 - 2e-6) * (1 + np.cos(np.pi * t / 70)) / 2 for t in range(71)]
+    expected = [*rise, *fall[1:]]
+    found = np.asarray(jax.jit(jax.vmap(cycle))(np.arange(101)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-7)
+    np.testing.assert_allclose(found[[0, 15, 30]], [0.02, 0.26, 0.5], rtol=1e-5)
+    for steps in (0, 1, 4):  # too short to fall in
+        short = convnets.create_schedule("one_cycle", 0.5, steps)
+        rates = jax.jit(jax.vmap(short))(np.arange(steps + 1))
+        assert ((rates > 0) & (rates <= 0.5)).all()
+    with pytest.raises(convnets.UserError, match="takes no warm-up"):
+        convnets.create_schedule("one_cycle", 0.5, 100, warmup=5)
 
 
 def test_plateau_scales_the_updates_after_a_stall():
