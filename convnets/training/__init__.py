@@ -13,6 +13,7 @@ _HOMES = {
     "optimizers": ["create_optimizer"],
     "schedules": ["create_schedule", "linear_scaling", "reduce_on_plateau"],
     "state": ["TrainState"],
+    "statistics": ["make_moments_step", "recompute_statistics"],
     "step": ["gradient", "make_eval_step", "make_step", "update"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
