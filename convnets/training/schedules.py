@@ -10,6 +10,7 @@ from optax import contrib
 from ..errors import UserError, unknown
 
 SCHEDULES = ("constant", "cosine", "step", "plateau")
+WARMUPS = ("gradual", "constant")
 
 
 def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> float:
@@ -24,7 +25,13 @@ def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> fl
 
 
 def create_schedule(
-    name: str, learning_rate: float, steps: int, *, warmup: int = 0
+    name: str,
+    learning_rate: float,
+    steps: int,
+    *,
+    warmup: int = 0,
+    warmup_kind: str = "gradual",
+    warmup_rate: float | None = None,
 ) -> Callable[[int], float]:
     """The learning rate as a function of the step, `0 <= step < steps`.
 
@@ -34,24 +41,31 @@ def create_schedule(
         rest).
       learning_rate: the largest value.
       steps: the length of the whole run.
-      warmup: steps of a linear rise from `learning_rate / warmup`, before the rest.
+      warmup: steps before the rest.
+      warmup_kind: what they are: `gradual`, a linear rise from `warmup_rate` to the learning rate,
+        or `constant`, at `warmup_rate` throughout.
+      warmup_rate: None for `learning_rate / warmup`, of a gradual warm-up alone. Goyal et al. begin
+        at the rate of the small batch, which is that of `linear_scaling` before it scales.
 
-    Raises: UserError for an unknown name, a rate that is not positive, or a warm-up as long as
-    the run.
+    Raises: UserError for an unknown name, a rate that is not positive, a warm-up as long as the
+    run, a constant one without a rate, and a rate without a warm-up.
 
     Reference: cosine, Loshchilov and Hutter 2017, equation 5; step, He et al. 2015, section 4.2;
-    warm-up, Goyal et al. 2017, section 2.2.
+    warm-up, Goyal et al. 2017, section 2.2, which compares none, constant and gradual.
 
     >>> rate = create_schedule("cosine", 0.4, 104, warmup=4)
     >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
     [0.1, 0.4, 0.4, 0.2, 0.0]
+    >>> rate = create_schedule("cosine", 0.4, 104, warmup=4, warmup_kind="constant",
+    ...                        warmup_rate=0.1)
+    >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
+    [0.1, 0.1, 0.4, 0.2, 0.0]
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
     if not learning_rate > 0:
         raise UserError(f"the learning rate must be positive, not {learning_rate}")
-    if not 0 <= warmup < max(steps, 1):
-        raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    _require_warmup(warmup, steps, warmup_kind, warmup_rate)
     rest = steps - warmup
     if name == "cosine":
         schedule = optax.cosine_decay_schedule(learning_rate, max(rest, 1))
@@ -62,8 +76,25 @@ def create_schedule(
         schedule = optax.constant_schedule(learning_rate)
     if not warmup:
         return schedule
-    rise = optax.linear_schedule(learning_rate / warmup, learning_rate, max(warmup - 1, 1))
-    return optax.join_schedules([rise, schedule], [warmup])
+    if warmup_kind == "constant":
+        before = optax.constant_schedule(warmup_rate)
+    else:
+        begin = learning_rate / warmup if warmup_rate is None else warmup_rate
+        before = optax.linear_schedule(begin, learning_rate, max(warmup - 1, 1))
+    return optax.join_schedules([before, schedule], [warmup])
+
+
+def _require_warmup(warmup, steps, kind, rate):
+    if kind not in WARMUPS:
+        raise unknown("kind of warm-up", kind, WARMUPS)
+    if not 0 <= warmup < max(steps, 1):
+        raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    if rate is not None and not rate > 0:
+        raise UserError(f"the learning rate of the warm-up must be positive, not {rate}")
+    if kind == "constant" and warmup and rate is None:
+        raise UserError("a constant warm-up needs its learning rate, as warmup_rate 0.1")
+    if not warmup and (rate is not None or kind == "constant"):
+        raise UserError("a kind or a learning rate of a warm-up needs its steps, as warmup 500")
 
 
 def reduce_on_plateau(
