@@ -39,6 +39,7 @@ LEVELS = {
     "feeding": 3,
     "sizing": 4,
     "runs": 4,
+    "requirements": 4,
     "planning": 5,
     "fitting": 6,
     "transfer": 7,

@@ -28,7 +28,8 @@ def create_update_rule(
     caller's own would not hear of.
     """
     if isinstance(options.optimizer, optax.GradientTransformation):
-        _require_untouched(options, "learning_rate schedule warmup weight_decay clip accumulate")
+        names = "learning_rate schedule warmup warmup_kind warmup_rate weight_decay clip accumulate"
+        _require_untouched(options, names)
         return None, optax.with_extra_args_support(options.optimizer), None
     # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
     before, updates = start // options.accumulate, (stop - start) // options.accumulate
@@ -37,6 +38,8 @@ def create_update_rule(
         options.learning_rate,
         updates,
         warmup=math.ceil(options.warmup / options.accumulate),
+        warmup_kind=options.warmup_kind,
+        warmup_rate=options.warmup_rate,
     )
     plateau, observe = reduce_on_plateau() if options.schedule == "plateau" else (None, None)
 
