@@ -47,6 +47,7 @@ _HOMES = {
     "weights": ["load_pretrained"],
     "summary": ["format_summary", "summarize"],
     "sizing": ["model_sizes"],
+    "committee": ["Member", "predict_committee"],
     "fitting": ["fit", "predict"],
     "runs": ["evaluate_run", "load_run"],
 }

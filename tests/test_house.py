@@ -42,6 +42,7 @@ LEVELS = {
     "requirements": 4,
     "planning": 5,
     "fitting": 6,
+    "committee": 7,
     "transfer": 7,
     "visualize": 7,
     "doctor": 7,
