@@ -39,9 +39,9 @@ def predict_committee(members: Sequence[Member], images, *, batch_size: int = 25
     Raises: ValueError for no member, members of different numbers of classes, and a member that
     makes another number of images of those it gets; and as `predict`.
 
-    Reference: Cireșan, Meier, Schmidhuber 2012, "Multi-column deep neural networks for image
-    classification", section 2.3 and equation for the mean of columns' outputs; each column there
-    sees the images preprocessed in its own way.
+    Reference: Ciresan, Meier, Schmidhuber 2012, "Multi-column deep neural networks for image
+    classification", section 2: the mean of the columns' outputs, each of which sees the images
+    preprocessed in its own way.
 
     >>> import convnets
     >>> model, digits = convnets.create_model("linear", num_classes=10), "digits"

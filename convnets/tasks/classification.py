@@ -33,7 +33,7 @@ def classification_loss(
       auxiliary_weight: of the loss of each auxiliary head, in training, where the model has any
         (Szegedy et al. 2015, section 5); the metric `loss` is that of the logits alone.
       freeze_batch_norm: whether batch norm uses its running statistics in training too, and
-        leaves them, for fine-tuning (He et al. 2015, section 4.3 and appendix A); its scale and
+        leaves them, for fine-tuning (He et al. 2015, appendix A); its scale and
         bias are trained as other parameters, and dropout stays on.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. The batch
