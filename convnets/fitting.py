@@ -126,9 +126,9 @@ def _make_plan(model, dataset, given, state, saved):
 @contextlib.contextmanager
 def _recording(plan, identity, saved, state, progress):
     """The state to go on from and the run's record; on leaving, its checkpoints are on disk."""
-    workdir = plan.options.workdir
+    workdir, patience = plan.options.workdir, plan.options.early_stopping
     if workdir is None:
-        yield state, Record()
+        yield state, Record(patience=patience)
         return
     config = plan.config(identity)
     if saved is None:
@@ -144,7 +144,7 @@ def _recording(plan, identity, saved, state, progress):
             state, host = _go_on(plan, checkpoints, progress)
             history = journal.rewind(workdir, host["step"] if host else 0)
             journal.write_config(workdir, config)
-        yield state, Record(workdir, checkpoints, host, history)
+        yield state, Record(workdir, checkpoints, host, history, patience)
 
 
 def _go_on(plan, checkpoints, progress):
@@ -175,7 +175,7 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
     number, signal = int(state.step), received()
     if progress:
         print(plan.describe())
-    if number >= plan.stop:
+    if number >= plan.stop or record.stopped:
         return _finished(plan, state, record, progress)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
@@ -184,7 +184,7 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
         step = plan.step._replace(run=parallel.report_first_call(plan.step.run, report))
         batches = loop.Waiting(batches)
         target = loop.end_of_call(step, number, plan.next_stop(number))  # one call: it compiles
-        while number < plan.stop and signal is None:
+        while number < plan.stop and signal is None and not record.stopped:
             start, since, waited = number, time.monotonic(), batches.seconds
             steps = loop.advance(step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
@@ -217,20 +217,22 @@ def _note_compilation(record, bar, progress, seconds, cached):
 
 def _look(plan, number, state, record, speed, bar, progress):
     """Does what is due at a step: a line on training, an evaluation, a checkpoint."""
-    epoch, improved = plan.epoch(number), False
+    epoch, due = plan.epoch(number), plan.is_due(number, plan.checkpoint_every)
     if plan.is_due(number, plan.options.log_every):
         line = {f"train_{name}": mean for name, mean in record.meter.take().items()}
         line |= {"learning_rate": plan.rate(number, state), **speed}
         line = record.write(number, epoch, line)
         reporting.show(bar, line, aloud=progress and bar.disable)
     if plan.is_due(number, plan.evaluate_every):
-        line = record.write(number, epoch, plan.evaluate(state))
+        state = plan.recompute(state)
+        measured = plan.evaluate(state)
+        due |= record.is_best(measured) or record.stopped is not None
+        early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
+        line = record.write(number, epoch, measured | early)
         reporting.show(bar, line, aloud=progress)
-        improved = record.is_best(line)
         if plan.observe is not None:
-            seen = plan.observe(state.opt_state, line["validation_loss"])
-            state = state.replace(opt_state=seen)
-    if record.workdir and (improved or plan.is_due(number, plan.checkpoint_every)):
+            state = state.replace(opt_state=plan.observe(state.opt_state, line["validation_loss"]))
+    if record.workdir and due:
         record.save(number, parallel.gather(state))
     return state
 
@@ -240,6 +242,7 @@ def _finished(plan, state, record, progress):
     if progress and plan.options.resume:
         print(f"the run is at step {int(state.step)} already; there is no step left")
     if not record.history or "test_loss" not in record.history[-1]:
+        state = plan.recompute(state)
         record.write(int(state.step), plan.epoch(int(state.step)), plan.evaluate(state))
     if progress:
         print(reporting.describe(record.history[-1]))

@@ -1,14 +1,15 @@
 """From a model, a data set and options to a run with everything decided, before it starts."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,13 @@ from .errors import UserError
 from .feeding import make_augment, make_batches, resident_examples
 from .models import decay_by_depth
 from .ops import image
-from .runs import evaluate_splits, with_precision
+from .requirements import (
+    require_batch_norm,
+    require_classes,
+    require_kinds,
+    require_validation,
+)
+from .runs import evaluate_splits, with_batch_norm_groups, with_precision
 from .tasks import classification_loss
 from .training import optimizers, schedules
 from .training.flattening import flatten, unflatten
@@ -26,6 +33,7 @@ from .training.options import NOT_SAVED, TrainingOptions
 from .training.selection import join_scales
 from .training.sharpness import sharpness_aware
 from .training.state import TrainState
+from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
 from .training.update_rule import create_update_rule
 
@@ -45,6 +53,7 @@ class Plan(NamedTuple):
       evaluate_every, checkpoint_every: in steps.
       learning_rate: of the number of updates before; None for an optimizer of the caller's own.
       observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
+      recompute: `state -> state` before evaluations, with exact batch statistics where asked for.
       step, eval_step: compiled for the devices.
       batches: `start -> iterator` of placed batches.
       create_state: makes the state before the first step.
@@ -59,6 +68,7 @@ class Plan(NamedTuple):
     checkpoint_every: int
     learning_rate: Callable[[int], float] | None
     observe: Callable | None
+    recompute: Callable[[TrainState], TrainState]
     step: parallel.CompiledStep
     eval_step: parallel.CompiledStep
     batches: Callable[[int], Iterator]
@@ -150,7 +160,7 @@ def make_plan(
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
     mesh = parallel.create_mesh(options.devices)
-    _require_kinds(model, dataset)
+    require_kinds(model, dataset)
     options = _fill_in(options, len(dataset.train), mesh)
     parallel.require_divisible(options.batch_size, mesh.size)
     stop = start + _count_steps(options, len(dataset.train))
@@ -159,12 +169,11 @@ def make_plan(
     evaluate_every = options.evaluate_every or math.ceil(len(dataset.train) / options.batch_size)
 
     model = with_precision(model, options.precision)
-    params = _require_classes(model, dataset)
+    model = with_batch_norm_groups(model, options.batch_norm_group)
+    params = require_classes(model, dataset)
+    require_batch_norm(model, dataset, options)
     normalization = dataset.normalization if normalization is None else normalization
-    if options.schedule == "plateau" and dataset.validation is None:
-        raise UserError(
-            "a plateau is seen on a validation split: set a share apart, as validation 0.1"
-        )
+    require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
     depth_scales = None
     if options.layer_decay is not None:
@@ -177,6 +186,7 @@ def make_plan(
         augment=augment,
         label_smoothing=options.label_smoothing,
         loss=options.loss,
+        freeze_batch_norm=options.freeze_batch_norm,
     )
     examples = resident_examples(dataset.train, crop)
     compiled = partial(
@@ -194,6 +204,7 @@ def make_plan(
         checkpoint_every=options.checkpoint_every or evaluate_every,
         learning_rate=learning_rate,
         observe=observe,
+        recompute=_make_recompute(model, dataset, options, compiled),
         step=step,
         eval_step=compiled(make_eval_step(loss_fn), donate=False),
         batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
@@ -251,29 +262,22 @@ def _climb(options):
     return partial(sharpness_aware, radius=options.sam, scales=scales)
 
 
-def _require_kinds(model, dataset):
-    if not isinstance(model, nn.Module):
-        raise UserError(
-            f"expected a flax.linen.Module, came {type(model).__name__}; create_model makes one"
-        )
-    if not isinstance(dataset, data.Dataset):
-        raise UserError(
-            f"expected a Dataset, came {type(dataset).__name__}; load_dataset reads one, "
-            "dataset_from_arrays makes one"
-        )
+def _make_recompute(model, dataset, options, compiled):
+    """What computes batch statistics anew from the first batches of a pass over the training split,
+    always the same; the identity where that is not asked for."""
+    if options.recompute_statistics is None:
+        return lambda state: state
+    step = compiled(make_moments_step(model), donate=False)
+    count = min(options.recompute_statistics, len(dataset.train) // options.batch_size)
 
-
-def _require_classes(model, dataset):
-    """The shapes of the model's parameters, where its logits are those of the data's classes."""
-    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
-    init = partial(model.init_with_output, train=False)
-    logits, variables = jax.eval_shape(init, jax.random.key(0), images)
-    if logits.shape != (2, dataset.num_classes):
-        raise UserError(
-            f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "
-            f"has the shape {logits.shape}"
+    def recompute(state):
+        read = data.batches(
+            dataset.train, options.batch_size, seed=options.seed, workers=options.workers
         )
-    return variables.get("params", {})
+        with contextlib.closing(read(0)) as batches:
+            return recompute_statistics(step, state, itertools.islice(batches, count))
+
+    return recompute
 
 
 def _as_json(value):

@@ -11,6 +11,7 @@ import optax
 
 from . import data, parallel
 from .errors import UserError
+from .layers import group_batch_norm
 from .models import create_model
 from .ops.image import Normalization
 from .tasks import classification_loss
@@ -126,6 +127,23 @@ def with_precision(model: nn.Module, precision: str) -> nn.Module:
     if not hasattr(model, "dtype"):
         raise UserError(f"{type(model).__name__} has no dtype to set to {precision}")
     return model.clone(dtype=jnp.dtype(precision))
+
+
+def with_batch_norm_groups(model: nn.Module, group_size: int | None) -> nn.Module:
+    """The model whose batch norms take their statistics over groups of so many examples; itself
+    with None. Raises UserError for one without a `norm` that makes batch norms."""
+    if group_size is None:
+        return model
+    backbone = getattr(model, "backbone", None)
+    holder = model if backbone is None else backbone
+    try:
+        holder = holder.clone(norm=group_batch_norm(getattr(holder, "norm", None), group_size))
+    except TypeError:
+        raise UserError(
+            f"{type(holder).__name__} has no field norm that makes batch norms, so there are no "
+            "groups to set (batch_norm_group)"
+        ) from None
+    return holder if backbone is None else model.clone(backbone=holder)
 
 
 def _empty_state(model, image_shape, ema, normalization):

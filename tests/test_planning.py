@@ -2,8 +2,10 @@
 
 import dataclasses
 import shutil
+from collections.abc import Callable
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -11,6 +13,7 @@ import pytest
 
 import convnets
 from convnets.data import batch_indices
+from convnets.layers import BatchNorm, Dense
 from convnets.ops import image
 from convnets.planning import _fill_in
 from convnets.training import journal
@@ -159,6 +162,95 @@ def test_a_plateau_on_validation_lowers_the_learning_rate():
     without = dataclasses.replace(few_digits(), validation=None)
     with pytest.raises(convnets.UserError, match="plateau is seen on a validation split"):
         fit(dataset=without, **options)
+
+
+class Normalized(nn.Module):
+    """A network whose batch norm is made by its field `norm`, and which draws nothing."""
+
+    norm: Callable = BatchNorm
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = self.norm(name="norm")(images, train=train)
+        return Dense(10, name="head")(nn.relu(x).reshape(len(x), -1))
+
+
+def nn_batch_norm(name):
+    """Flax's own, called as ours."""
+    layer = nn.BatchNorm(name=name)
+    return lambda x, *, train: layer(x, use_running_average=not train)
+
+
+def test_groups_of_batch_norm_are_the_batches_that_are_accumulated():
+    """The workers of Goyal et al. 2017, section 3, one after the other or at once."""
+    parts = fit(Normalized(), steps=6, accumulate=2, **PLAIN)
+    grouped, whole = (
+        fit(Normalized(), steps=3, batch_size=48, batch_norm_group=group, **PLAIN)
+        for group in (24, None)
+    )
+    params = [jax.tree.leaves(result.state.params) for result in (parts, grouped, whole)]
+    for a, b in zip(*params[:2]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert max(np.abs(a - b).max() for a, b in zip(params[0], params[2])) > 1e-4
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_learns_all_else():
+    before = fit(Normalized(), steps=1, **PLAIN).state
+    after = fit(Normalized(), state=before, steps=2, freeze_batch_norm=True, **PLAIN).state
+    assert_same_bits(after.batch_stats, before.batch_stats)
+    for old, new in zip(jax.tree.leaves(before.params), jax.tree.leaves(after.params)):
+        assert np.abs(old - new).max() > 1e-6
+    result = fit(Normalized(), state=before, steps=1, learning_rate=1e-30, **PLAIN | FROZEN)
+    batch = few_digits().train.batch(batch_indices(120, 24, 1, seed=1))
+    probabilities = convnets.predict(Normalized(), before, batch["image"])  # as at test
+    loss = cross_entropy(probabilities, batch["label"]).mean()
+    assert column(result, "train_loss") == [pytest.approx(loss, rel=1e-5)]
+
+
+FROZEN = {"freeze_batch_norm": True}
+
+
+def test_statistics_are_recomputed_before_each_evaluation():
+    options = PLAIN | {"steps": 3, "evaluate_every": 3, "recompute_statistics": 2}
+    result = fit(Normalized(), **options, ema=0.9, devices=4)
+    batches = [few_digits().train.batch(batch_indices(120, 24, step, seed=1)) for step in range(2)]
+    images = convnets.prepare(
+        np.concatenate([batch["image"] for batch in batches]), few_digits().normalization
+    )
+    found = result.state.ema["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], np.float64(images).mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(found["var"], np.float64(images).var((0, 1, 2)), rtol=1e-5)
+    test = few_digits().test
+    probabilities = convnets.predict(Normalized(), result.state, images_of(test))
+    loss = cross_entropy(probabilities, test.labels).mean()
+    assert column(result, "test_loss") == [pytest.approx(loss, rel=1e-5)]
+    again = fit(Normalized(), **options | {"recompute_statistics": 99})  # one pass, of 5 batches
+    images = convnets.prepare(images_of(few_digits().train), few_digits().normalization)
+    found = again.state.batch_stats["norm"]
+    np.testing.assert_allclose(found["var"], np.float64(images).var((0, 1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_norm_group": 7}, "a batch of 24 examples does not divide into groups of 7"),
+        ({"model": Small(), "batch_norm_group": 6}, "Small has no field norm"),
+        ({"model": LINEAR, "batch_norm_group": 6}, "no field norm that makes batch norms"),
+        ({"model": LINEAR, **FROZEN}, "freeze_batch_norm is for models with convnets"),
+        (
+            {"model": Normalized(nn_batch_norm), **FROZEN},
+            "for models with convnets.layers.BatchNorm",
+        ),
+        ({"recompute_statistics": 0}, "recompute_statistics must be at least 1"),
+        ({"recompute_statistics": 2, **FROZEN}, "leave out recompute_statistics"),
+        ({"early_stopping": 2, "dataset": None}, "early stopping is decided on a validation"),
+    ],
+)
+def test_what_batch_norm_and_early_stopping_need(options, message):
+    if "dataset" in options:
+        options["dataset"] = dataclasses.replace(few_digits(), validation=None)
+    with pytest.raises(convnets.UserError, match=message):
+        fit(**{"model": Normalized()} | options)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 import json
 import shutil
+from functools import partial
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 
 import convnets
+from convnets.layers import BatchNorm
+from convnets.runs import with_batch_norm_groups
 from convnets.training import journal
 
 from .small_runs import (
@@ -128,3 +133,22 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
 def test_images_that_predict_would_take_for_others(images, message):
     with pytest.raises(ValueError, match=message):
         convnets.predict(LINEAR, plain_run().state, images)
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v3_small", "googlenet"])
+def test_groups_reach_every_batch_norm_of_a_model(name):
+    """Those of auxiliary heads too."""
+    sizes = []
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, BatchNorm):
+            sizes.append(context.module.group_size)
+        return call(*args, **kwargs)
+
+    model = with_batch_norm_groups(convnets.create_model(name), 4)
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+    with nn.intercept_methods(note):
+        shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    assert sizes == [4] * len(sizes)
+    assert 2 * len(sizes) == len(jax.tree.leaves(shapes["batch_stats"]))
+    assert with_batch_norm_groups(model, None) is model

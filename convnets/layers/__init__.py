@@ -31,7 +31,13 @@ from .initializers import (
     zeros,
 )
 from .local import LocallyConnected
-from .normalization import BatchNorm, LayerNorm, with_epsilon
+from .normalization import (
+    BatchNorm,
+    LayerNorm,
+    group_batch_norm,
+    switch_batch_norm,
+    with_epsilon,
+)
 from .squeeze_excitation import SqueezeExcitation
 
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "gelu",
     "glorot_normal",
     "glorot_uniform",
+    "group_batch_norm",
     "hard_sigmoid",
     "hard_swish",
     "he_normal",
@@ -67,6 +74,7 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
+    "switch_batch_norm",
     "tanh",
     "with_epsilon",
     "zeros",

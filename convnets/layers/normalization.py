@@ -17,7 +17,8 @@ class BatchNorm(nn.Module):
     With `train=True` the statistics are those of the whole global batch, or of groups of
     `group_size` consecutive examples of it, whichever devices hold them, and the running averages
     in `batch_stats` move towards them (towards the mean of the groups' means and variances). With
-    `train=False` the running averages are used.
+    `train=False` the running averages are used. Where the collection `batch_moments` is mutable,
+    mean, variance and count of the values of the whole batch are sown there as `moments`.
 
     Attributes:
       momentum: decay of the old running average, as in Flax (PyTorch's momentum is one minus it).
@@ -25,8 +26,13 @@ class BatchNorm(nn.Module):
       group_size: examples in a group, None for the whole batch. It may exceed what one device
         holds, and must divide the global batch.
 
-    Input and output: `[B, …, C]`, floating; running averages, scale and bias are float32, and so
-    is the computation (float64 for float64 input).
+    Input and output: `[B, …, C]`, floating, and the output of the input's dtype.
+
+    Precision: whatever the network computes in, running averages, scale and bias are float32, and
+    so are the statistics and the normalization (float64 for float64 input), which is rounded to
+    the input's dtype once, at the end. In half precision `x - mean` would lose what differs
+    between examples where a channel is far from zero; and nothing is to be won by it, for a batch
+    is read and written in half precision all the same, and memory is what limits the layer.
 
     Raises: TypeError on integer input; ValueError where groups do not divide the batch.
 
@@ -67,10 +73,53 @@ class BatchNorm(nn.Module):
         if not self.is_initializing():
             mean.value = self._follow(mean.value, followed.mean)
             variance.value = self._follow(variance.value, followed.variance)
+            if self.is_mutable_collection("batch_moments"):
+                self.sow("batch_moments", "moments", normalization.counted_moments(x))
         return normalization.normalize(x, moments, scale, bias, self.epsilon)
 
     def _follow(self, old, new):
         return (self.momentum * old + (1 - self.momentum) * new).astype(old.dtype)
+
+
+def switch_batch_norm(*, train: bool):
+    """A context in which every `BatchNorm` computes with this `train`, whatever the model is called
+    with; dropout and all else hear the model's own.
+
+    With `train=False` in training, batch norm is frozen: it normalizes by its running statistics
+    and leaves them; scale and bias stay parameters as others. It is what is traced within the
+    context that counts, so a function that is compiled opens it inside.
+
+    >>> import jax
+    >>> x, layer = jnp.array([[1.0], [3.0]]), BatchNorm(epsilon=0.0)
+    >>> variables = layer.init(jax.random.key(0), x, train=False)
+    >>> with switch_batch_norm(train=False):
+    ...     y, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+    >>> y.tolist(), updates["batch_stats"]["mean"].tolist()
+    ([[1.0], [3.0]], [0.0])
+    """
+
+    def switch(call, args, kwargs, context):
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = kwargs | {"train": train}
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(switch)
+
+
+def group_batch_norm(norm, group_size: int):
+    """A maker of batch norms over groups of so many examples, whatever it made before.
+
+    Raises: TypeError where `norm` makes no `BatchNorm`.
+
+    >>> group_batch_norm(partial(BatchNorm, epsilon=1e-3), 32).keywords
+    {'epsilon': 0.001, 'group_size': 32}
+    """
+    made = norm
+    while isinstance(made, partial):
+        made = made.func
+    if not (isinstance(made, type) and issubclass(made, BatchNorm)):
+        raise TypeError(f"{made!r} is no batch norm")
+    return partial(norm, group_size=group_size)
 
 
 def with_epsilon(norm, epsilon: float):

@@ -53,6 +53,8 @@ def entry(depth: int, block) -> Entry:
         stem=stem3x3,
         stem_pool=keep,
     )
+    if block is PlainBlock:  # it has no scale that is the last before a sum
+        backbone = partial(backbone, last_scale_init=None)
     return Entry(backbone, (32, 32, 3), 10)
 
 

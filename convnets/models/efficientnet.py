@@ -9,7 +9,8 @@ from functools import partial
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, run_stage, silu, with_epsilon
+from ..layers import BatchNorm, ones, run_stage, silu, with_epsilon
+from ..layers.initializers import Initializer
 from .entry import Entry
 from .inverted_residual import InvertedResidual, round_channels
 from .resnet import ConvBeforeNorm
@@ -33,6 +34,8 @@ class EfficientNet(nn.Module):
       drop_path: block `i` of `L`, from 0 on, is skipped at `i / L` of this rate.
       epsilon: of every batch norm, unless `norm` binds one.
       norm: makes every normalization.
+      last_scale_init: of the last batch norm of each block that is added to its input; with zeros
+        such a block starts as the identity.
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `stem`, `stage1` to `stage7`, `last`.
@@ -48,6 +51,7 @@ class EfficientNet(nn.Module):
     drop_path: float = 0.2
     epsilon: float = 1e-5
     norm: Callable[..., nn.Module] = BatchNorm
+    last_scale_init: Initializer = ones
     checkpoint: bool = False
 
     @nn.compact
@@ -78,6 +82,7 @@ class EfficientNet(nn.Module):
                 squeeze_activation=silu,
                 drop_path=self.drop_path * (before + number) / sum(counts),
                 norm=with_epsilon(self.norm, self.epsilon),
+                last_scale_init=self.last_scale_init,
                 name=f"stage{stage}_block{number + 1}",
             )
             x = block(x, train=train)

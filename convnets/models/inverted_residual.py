@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, DropPath, SqueezeExcitation, relu, sigmoid
+from ..layers import BatchNorm, DropPath, SqueezeExcitation, ones, relu, sigmoid
+from ..layers.initializers import Initializer
 from .resnet import ConvBeforeNorm
 
 
@@ -29,6 +30,8 @@ class InvertedResidual(nn.Module):
       kernel_size, stride: of the convolution of each channel.
       squeezed: width of squeeze-and-excitation, None for none.
       activation, squeeze_activation, gate: inside the block, and of squeeze-and-excitation.
+      last_scale_init: of the last batch norm of a block that is added to its input; with zeros it
+        starts as the identity (Goyal et al. 2017, section 5.1).
       drop_path: rate at which an example skips the block in training.
 
     Reference: Sandler, Howard, Zhu, Zhmoginov, Chen 2018, "MobileNetV2: inverted residuals and
@@ -45,6 +48,7 @@ class InvertedResidual(nn.Module):
     gate: Callable = sigmoid
     drop_path: float = 0.0
     norm: Callable[..., nn.Module] = BatchNorm
+    last_scale_init: Initializer = ones
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
@@ -62,7 +66,9 @@ class InvertedResidual(nn.Module):
             )
             y = attention(y)
         y = ConvBeforeNorm(self.features, 1, name="project")(y)
-        y = self.norm(name="bn_project")(y, train=train)
-        if x.shape == y.shape and self.stride == 1:
+        added = x.shape == y.shape and self.stride == 1
+        scale_init = self.last_scale_init if added else ones
+        y = self.norm(name="bn_project", scale_init=scale_init)(y, train=train)
+        if added:
             y = x + DropPath(self.drop_path, name="drop_path")(y, train=train)
         return y

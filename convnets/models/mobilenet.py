@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, hard_sigmoid, hard_swish, relu, relu6, run_stage, with_epsilon
+from ..layers import (
+    BatchNorm,
+    hard_sigmoid,
+    hard_swish,
+    ones,
+    relu,
+    relu6,
+    run_stage,
+    with_epsilon,
+)
+from ..layers.initializers import Initializer
 from .classifier import Classifier
 from .entry import Entry
 from .inverted_residual import InvertedResidual, round_channels
@@ -39,6 +49,8 @@ class MobileNet(nn.Module):
       activation: of these two.
       epsilon: of every batch norm, unless `norm` binds one.
       norm: makes every normalization.
+      last_scale_init: of the last batch norm of each block that is added to its input; with zeros
+        such a block starts as the identity.
       checkpoint: the backward pass computes each stage again.
 
     Endpoints: `stem`, `stage1`, `stage2`, …, `last`.
@@ -52,6 +64,7 @@ class MobileNet(nn.Module):
     activation: Callable
     epsilon: float = 1e-5
     norm: Callable[..., nn.Module] = BatchNorm
+    last_scale_init: Initializer = ones
     checkpoint: bool = False
 
     @nn.compact
@@ -69,10 +82,14 @@ class MobileNet(nn.Module):
         return endpoints
 
 
-def _run_blocks(_, x, blocks, stage, norm, train):
+def _run_blocks(network, x, blocks, stage, norm, train):
     for number, block in enumerate(blocks, 1):
         module = InvertedResidual(
-            **block._asdict(), gate=hard_sigmoid, norm=norm, name=f"stage{stage}_block{number}"
+            **block._asdict(),
+            gate=hard_sigmoid,
+            norm=norm,
+            last_scale_init=network.last_scale_init,
+            name=f"stage{stage}_block{number}",
         )
         x = module(x, train=train)
     return x

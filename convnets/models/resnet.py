@@ -84,11 +84,10 @@ class Bottleneck(nn.Module):
     Attributes:
       groups, group_width: the 3x3 is cut into `groups`, each `group_width` wide where `features`
         is 64, and in proportion elsewhere.
-      shortcut, attention: as in `BasicBlock`.
+      shortcut, last_scale_init, attention: as in `BasicBlock`.
 
     Reference: He et al. 2015, figure 5, right; Xie et al. 2017, figure 3c, for groups. Differs: the
-    stride sits on the 3x3, as in torchvision, and the last scale starts at zero (Goyal et al. 2017,
-    section 5.1).
+    stride sits on the 3x3, as in torchvision.
     """
 
     features: int
@@ -98,6 +97,7 @@ class Bottleneck(nn.Module):
     groups: int = 1
     group_width: int = 64
     shortcut: Callable = projection
+    last_scale_init: Initializer = zeros
     attention: Callable[..., nn.Module] | None = None
 
     @nn.compact
@@ -108,7 +108,7 @@ class Bottleneck(nn.Module):
         y = self.conv(width, 3, self.stride, groups=self.groups, name="conv2")(y)
         y = relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(4 * self.features, 1, name="conv3")(y)
-        y = self.norm(name="bn3", scale_init=zeros)(y, train=train)
+        y = self.norm(name="bn3", scale_init=self.last_scale_init)(y, train=train)
         if self.attention is not None:
             y = self.attention(name="attention")(y)
         if x.shape != y.shape:
@@ -128,6 +128,9 @@ class ResNet(nn.Module):
       stem: the convolutions before the first batch norm, `f(x, features, *, conv, norm, train)`.
       stem_pool: `[B, H, W, C] -> [B, H', W', C]` between stem and first stage.
       conv, norm: make every convolution and every normalization.
+      last_scale_init: of the last batch norm of every block: `zeros`, with which a block starts as
+        its shortcut, or `ones`; None for what the blocks have of their own (zeros, but ones in the
+        networks for 32x32 images).
       checkpoint: the backward pass computes each stage again (see `layers.run_stage`).
 
     Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …; for ImageNet their strides are
@@ -144,6 +147,7 @@ class ResNet(nn.Module):
     stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
     conv: Callable[..., nn.Module] = ConvBeforeNorm
     norm: Callable[..., nn.Module] = BatchNorm
+    last_scale_init: Initializer | None = None
     checkpoint: bool = False
 
     @nn.compact
@@ -154,6 +158,8 @@ class ResNet(nn.Module):
         x = self.stem_pool(x)
         for stage in range(1, len(self.stage_sizes) + 1):
             made_with = {"conv": self.conv, "norm": self.norm}
+            if self.last_scale_init is not None:
+                made_with["last_scale_init"] = self.last_scale_init
             x = run_stage(self, run_blocks, x, stage=stage, train=train, **made_with)
             endpoints[f"stage{stage}"] = x
         return endpoints
@@ -183,12 +189,12 @@ SIZES = {  # table 1, and two more of timm's: depth -> blocks in each stage
 SHALLOW = (18, 34)  # of basic blocks; the others are of bottlenecks
 
 
-def entry(depth: int, block: Callable[..., nn.Module]) -> Entry:
-    return Entry(partial(ResNet, stage_sizes=SIZES[depth], block=block))
+def entry(depth: int, block: Callable[..., nn.Module], **bound) -> Entry:
+    return Entry(partial(ResNet, stage_sizes=SIZES[depth], block=block, **bound))
 
 
 MODELS = (
-    {f"plain{depth}": entry(depth, PlainBlock) for depth in SHALLOW}
+    {f"plain{depth}": entry(depth, PlainBlock, last_scale_init=None) for depth in SHALLOW}
     | {f"resnet{depth}": entry(depth, BasicBlock) for depth in SHALLOW}
     | {f"resnet{depth}": entry(depth, Bottleneck) for depth in (50, 101, 152)}
 )

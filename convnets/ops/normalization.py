@@ -35,6 +35,13 @@ def batch_moments(x: jax.Array) -> Moments:
     return Moments(whole, collective.mean_over_data(variance + jnp.square(mean - whole)))
 
 
+def counted_moments(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and variance of each channel over the whole global batch, `[C]`, and of how many values
+    they are, float32 `[]`: what statistics of several batches are put together from."""
+    count = math.prod(x.shape[:-1]) * (collective.axis_size() or 1)
+    return *batch_moments(x), jnp.float32(count)
+
+
 def group_moments(x: jax.Array, group_size: int) -> tuple[Moments, Moments]:
     """Mean and variance of each channel over groups of consecutive examples of the global batch.
 

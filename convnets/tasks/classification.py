@@ -1,8 +1,10 @@
 """Classification: its loss and its metrics, from images to a label each."""
 
+from contextlib import nullcontext
+
 import jax
 
-from .. import losses, metrics
+from .. import layers, losses, metrics
 from ..errors import UserError, unknown
 from ..ops.image import Normalization, prepare
 
@@ -18,6 +20,7 @@ def classification_loss(
     label_smoothing: float = 0.0,
     loss: str = "cross_entropy",
     auxiliary_weight: float = 0.3,
+    freeze_batch_norm: bool = False,
 ):
     """The loss function of a classifier.
 
@@ -29,6 +32,9 @@ def classification_loss(
       loss: `cross_entropy`, or `squared_error` against one-hot targets.
       auxiliary_weight: of the loss of each auxiliary head, in training, where the model has any
         (Szegedy et al. 2015, section 5); the metric `loss` is that of the logits alone.
+      freeze_batch_norm: whether batch norm uses its running statistics in training too, and
+        leaves them, for fine-tuning (He et al. 2015, appendix A); its scale and
+        bias are trained as other parameters, and dropout stays on.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. The batch
     has `image` (uint8, or floats in [0, 1]) and `label` `[B]`, and may have `weight` `[B]`, the
@@ -52,13 +58,15 @@ def classification_loss(
         if train:
             augment_key, dropout_key = jax.random.split(key)
             images = prepare(batch["image"], normalization, augment, augment_key)
-            logits, updates = model.apply(
-                variables,
-                images,
-                train=True,
-                mutable=["batch_stats", "auxiliary"],
-                rngs={"dropout": dropout_key},
-            )
+            mode = layers.switch_batch_norm(train=False) if freeze_batch_norm else nullcontext()
+            with mode:
+                logits, updates = model.apply(
+                    variables,
+                    images,
+                    train=True,
+                    mutable=["batch_stats", "auxiliary"],
+                    rngs={"dropout": dropout_key},
+                )
             batch_stats = updates.get("batch_stats", batch_stats)
         else:
             logits = model.apply(variables, prepare(batch["image"], normalization), train=False)

@@ -19,6 +19,7 @@ _HOMES = {
     "selection": ["scale_rates"],
     "sharpness": ["sharpness_aware"],
     "state": ["TrainState"],
+    "statistics": ["make_moments_step", "recompute_statistics"],
     "step": ["gradient", "make_eval_step", "make_step", "update"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

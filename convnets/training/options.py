@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "lowering",
     "log_every",
     "checkpoint_every",
+    "early_stopping",
     "keep",
     "data_dir",
 )
@@ -48,7 +49,13 @@ class TrainingOptions:
     validation loss has not fallen for 5 evaluations). In Python a function too, from the number of
     updates to the learning rate itself."""
     warmup: int = 0
-    """Steps of linear warm-up before the schedule."""
+    """Steps of warm-up before the schedule."""
+    warmup_kind: Literal["gradual", "constant"] = "gradual"
+    """gradual, a linear rise to the learning rate, or constant, at warmup_rate until the
+    schedule."""
+    warmup_rate: float | None = None
+    """Learning rate that a gradual warm-up begins with, or a constant one has all along. None:
+    the learning rate over the steps of warm-up, gradual only."""
     weight_decay: float = 0.0
     """Weight decay, on kernels only."""
     clip: float | None = None
@@ -77,6 +84,15 @@ class TrainingOptions:
     """Augmentations in training, in order: flip, crop, translate, rotate; before them
     random_resized_crop, of the image as it is decoded; or the word none. In Python a function
     `(key, image) -> image` too."""
+    batch_norm_group: int | None = None
+    """Examples in a group of which batch norm takes the statistics, as on one worker; it divides
+    the batch. None: as the model has it, else the whole batch."""
+    freeze_batch_norm: bool = False
+    """Batch norm uses its running statistics in training too, and leaves them, for fine-tuning;
+    dropout stays on."""
+    recompute_statistics: int | None = None
+    """Training batches over which batch norm's statistics are computed exactly before each
+    evaluation, at most one pass over the split. None: they stay running averages."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
     loss: str = "cross_entropy"
@@ -102,9 +118,12 @@ class TrainingOptions:
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, lowering, log_every,
-    checkpoint_every, keep, data_dir."""
+    checkpoint_every, early_stopping, keep, data_dir."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
+    early_stopping: int | None = None
+    """Evaluations in a row without a new best on validation, after which the run ends and its last
+    line says so. None: it goes on to its last step."""
     checkpoint_every: int | None = None
     """Steps between checkpoints. None: one with each evaluation."""
     keep: int = 3
@@ -184,7 +203,7 @@ def require_ranges(options: TrainingOptions) -> None:
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
-    counts += "steps_per_call"
+    counts += "steps_per_call batch_norm_group recompute_statistics early_stopping"
     require(counts, lambda x: operator.index(x) >= 1, "at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
@@ -192,7 +211,7 @@ def require_ranges(options: TrainingOptions) -> None:
     require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
-    positive = "learning_rate clip clip_value clip_adaptive sam"
+    positive = "learning_rate clip clip_value clip_adaptive sam warmup_rate"
     require(positive, lambda x: 0 < x < math.inf, "positive and finite")
     require("layer_decay", lambda x: 0 < x <= 1, "in (0, 1]")
     for field in dataclasses.fields(TrainingOptions):

@@ -16,6 +16,7 @@ class Record:
       checkpoints: of the workdir, or None.
       host: what the checkpoint that the run goes on from says beside its state.
       history: the lines that were written up to there.
+      patience: evaluations in a row without a new best on validation after which to end.
 
     Attributes:
       history: every line so far.
@@ -29,13 +30,17 @@ class Record:
         checkpoints: Checkpoints | None = None,
         host: dict | None = None,
         history: list[dict] = (),
+        patience: int | None = None,
     ):
-        host = {"step": None, "window": {}, "best": None, "seconds": 0.0} | (host or {})
+        begun = {"step": None, "window": {}, "best": None, "stale": 0, "seconds": 0.0}
+        host = begun | (host or {})
         self.workdir = workdir
         self.checkpoints = checkpoints
         self.history = list(history)
         self.meter = Meter(host["window"])
         self.saved = host["step"]
+        self._patience = patience
+        self._stale = host["stale"]
         self._best = host["best"]
         self._begin = time.monotonic() - host["seconds"]
 
@@ -58,12 +63,23 @@ class Record:
             journal.write_config(self.workdir, journal.read_config(self.workdir) | facts)
 
     def is_best(self, line: dict) -> bool:
-        """Whether an evaluation is the best on validation so far; remembers it if so."""
+        """Whether an evaluation is the best on validation so far; remembers it if so, and counts
+        it if not."""
         validation = _validation(line)
-        if validation is None or (self._best and score(validation) <= score(self._best)):
+        if validation is None:
             return False
-        self._best = validation
+        if self._best and score(validation) <= score(self._best):
+            self._stale += 1
+            return False
+        self._best, self._stale = validation, 0
         return True
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the run is to end early, None where it is not."""
+        if self._patience is None or self._stale < self._patience:
+            return None
+        return f"{self._stale} evaluation{'s' * (self._stale > 1)} without a new best on validation"
 
     def save(self, number: int, state: TrainState) -> None:
         """Starts to write a checkpoint of a host state, unless its step is saved already."""
@@ -73,6 +89,7 @@ class Record:
             "step": number,
             "window": self.meter.totals(),
             "best": self._best,
+            "stale": self._stale,
             "seconds": self.seconds,
         }
         last = self.history[-1] if self.history else {}

@@ -104,6 +104,8 @@ def describe(line: dict) -> str:
         if f"{split}_examples" in line:
             text += f" (error {100 * (1 - accuracy):.2f} %) of {line[f'{split}_examples']}"
         parts.append(text)
+    if "stopped" in line:
+        parts.append(f"stopped early: {line['stopped']}")
     if "images_per_second" in line:
         parts.append(_describe_speed(line))
     return f"step {line['step']}, epoch {line['epoch']:.4g}: " + "; ".join(parts)

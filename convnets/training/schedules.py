@@ -11,6 +11,7 @@ from ..errors import UserError, unknown
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "step", "plateau")
 RISING, FIRST, LAST = 0.3, 1 / 25, 1 / 250_000  # of one cycle: a share of its steps, of its peak
+WARMUPS = ("gradual", "constant")
 
 
 def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> float:
@@ -25,7 +26,13 @@ def linear_scaling(learning_rate: float, batch_size: int, base: int = 256) -> fl
 
 
 def create_schedule(
-    name: str, learning_rate: float, steps: int, *, warmup: int = 0
+    name: str,
+    learning_rate: float,
+    steps: int,
+    *,
+    warmup: int = 0,
+    warmup_kind: str = "gradual",
+    warmup_rate: float | None = None,
 ) -> Callable[[int], float]:
     """The learning rate as a function of the step, `0 <= step < steps`.
 
@@ -36,26 +43,35 @@ def create_schedule(
         `steps`; `plateau`, constant here (`reduce_on_plateau` does the rest).
       learning_rate: the largest value.
       steps: the length of the whole run.
-      warmup: steps of a linear rise from `learning_rate / warmup`, before the rest.
+      warmup: steps before the rest.
+      warmup_kind: what they are: `gradual`, a linear rise from `warmup_rate` to the learning rate,
+        or `constant`, at `warmup_rate` throughout.
+      warmup_rate: None for `learning_rate / warmup`, of a gradual warm-up alone. Goyal et al. begin
+        at the rate of the small batch, which is that of `linear_scaling` before it scales.
 
     Raises: UserError for an unknown name, a rate that is not positive, a warm-up as long as the
-    run, or one before `one_cycle`, which has its own.
+    run or before `one_cycle`, which has its own, a constant one without a rate, and a rate without
+    a warm-up.
 
     Reference: cosine, Loshchilov and Hutter 2017, equation 5; step, He et al. 2015, section 4.2;
-    warm-up, Goyal et al. 2017, section 2.2; one cycle, Smith 2018, "A disciplined approach to
-    neural network hyper-parameters: part 1", section 4.1. Differs: one cycle is two halves of
-    cosines, not three lines, and momentum is not cycled the other way.
+    warm-up, Goyal et al. 2017, section 2.2, which compares none, constant and gradual; one cycle,
+    Smith 2018, "A disciplined approach to neural network hyper-parameters: part 1", section 4.1.
+    Differs: one cycle is two halves of cosines, not three lines, and momentum is not cycled the
+    other way.
 
     >>> rate = create_schedule("cosine", 0.4, 104, warmup=4)
     >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
     [0.1, 0.4, 0.4, 0.2, 0.0]
+    >>> rate = create_schedule("cosine", 0.4, 104, warmup=4, warmup_kind="constant",
+    ...                        warmup_rate=0.1)
+    >>> [round(float(rate(step)), 3) for step in (0, 3, 4, 54, 104)]
+    [0.1, 0.1, 0.4, 0.2, 0.0]
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
     if not learning_rate > 0:
         raise UserError(f"the learning rate must be positive, not {learning_rate}")
-    if not 0 <= warmup < max(steps, 1):
-        raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    _require_warmup(warmup, steps, warmup_kind, warmup_rate)
     if name == "one_cycle" and warmup:
         raise UserError("one_cycle rises by itself: it takes no warm-up")
     rest = steps - warmup
@@ -73,8 +89,25 @@ def create_schedule(
         schedule = optax.constant_schedule(learning_rate)
     if not warmup:
         return schedule
-    rise = optax.linear_schedule(learning_rate / warmup, learning_rate, max(warmup - 1, 1))
-    return optax.join_schedules([rise, schedule], [warmup])
+    if warmup_kind == "constant":
+        before = optax.constant_schedule(warmup_rate)
+    else:
+        begin = learning_rate / warmup if warmup_rate is None else warmup_rate
+        before = optax.linear_schedule(begin, learning_rate, max(warmup - 1, 1))
+    return optax.join_schedules([before, schedule], [warmup])
+
+
+def _require_warmup(warmup, steps, kind, rate):
+    if kind not in WARMUPS:
+        raise unknown("kind of warm-up", kind, WARMUPS)
+    if not 0 <= warmup < max(steps, 1):
+        raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
+    if rate is not None and not rate > 0:
+        raise UserError(f"the learning rate of the warm-up must be positive, not {rate}")
+    if kind == "constant" and warmup and rate is None:
+        raise UserError("a constant warm-up needs its learning rate, as warmup_rate 0.1")
+    if not warmup and (rate is not None or kind == "constant"):
+        raise UserError("a kind or a learning rate of a warm-up needs its steps, as warmup 500")
 
 
 def reduce_on_plateau(

@@ -12,8 +12,10 @@ from .schedules import create_schedule, reduce_on_plateau
 from .selection import scale_rates
 
 # What an optimizer of the caller's own would not hear of.
-OF_THE_NAMED = "learning_rate schedule warmup weight_decay clip clip_value clip_adaptive "
-OF_THE_NAMED += "layer_decay rate_scales freeze accumulate"
+OF_THE_NAMED = (
+    "learning_rate schedule warmup warmup_kind warmup_rate weight_decay "
+    "clip clip_value clip_adaptive layer_decay rate_scales freeze accumulate"
+)
 
 
 def create_update_rule(
@@ -44,8 +46,14 @@ def create_update_rule(
     before, updates = start // options.accumulate, (stop - start) // options.accumulate
     schedule = options.schedule
     if not callable(schedule):
-        warmup = math.ceil(options.warmup / options.accumulate)
-        schedule = create_schedule(schedule, options.learning_rate, updates, warmup=warmup)
+        schedule = create_schedule(
+            schedule,
+            options.learning_rate,
+            updates,
+            warmup=math.ceil(options.warmup / options.accumulate),
+            warmup_kind=options.warmup_kind,
+            warmup_rate=options.warmup_rate,
+        )
     plateau, observe = reduce_on_plateau() if options.schedule == "plateau" else (None, None)
 
     def learning_rate(count):

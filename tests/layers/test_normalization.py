@@ -1,18 +1,31 @@
 """Batch normalization has one meaning, that of NumPy loops, however the devices share the batch."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from convnets.layers import BatchNorm, LayerNorm, constant
-from convnets.ops import collective
+from convnets import ops
+from convnets.layers import (
+    BatchNorm,
+    Dropout,
+    LayerNorm,
+    constant,
+    group_batch_norm,
+    run_stage,
+    switch_batch_norm,
+)
+from convnets.ops import collective, onednn
 
 from ..spreading import WAYS, spread
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
+LOWERINGS = ["xla", "onednn"] if onednn.available() else ["xla"]
 BATCH = 24  # three examples on each of eight devices
 SHAPES = [(BATCH, 3, 2, 4), (BATCH, 4)]
 
@@ -181,6 +194,104 @@ def test_half_precision_in_half_precision_out_float32_between(group_size):
     for name, value in (("mean", mean), ("var", variance)):
         assert updates["batch_stats"][name].dtype == jnp.float32
         np.testing.assert_allclose(updates["batch_stats"][name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)  # the sums are two programs
+def test_half_precision_far_from_zero_is_exact_where_its_own_arithmetic_is_not(lowering):
+    """Mean 200, deviation 2, where neighbors in bfloat16 are 1 apart."""
+    layer = BatchNorm(momentum=0.0)
+    x = jnp.asarray(RNG.normal(200, 2, (BATCH, 5, 5, 4)), jnp.bfloat16)
+    variables, seen = make_variables(), np.asarray(x, np.float64)
+    variables["params"]["bias"][:] = 0
+    apply = jax.jit(ops.lowering(lowering)(partial(train_apply, layer)))
+    y, updates = apply(variables, x)
+    expected, mean, variance = normalize_in_loops(seen, variables["params"], BATCH)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], mean, rtol=1e-6)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], variance, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=2**-8, atol=1e-4)
+
+    squares = np.asarray(jnp.square(x), np.float64)  # rounded to bfloat16, then summed exactly
+    assert (abs(squares.mean((0, 1, 2)) - mean**2 - variance) > 0.1 * variance).any()
+    shifted = np.asarray(
+        x - jnp.asarray(mean, x.dtype).reshape(1, 1, 1, 4), np.float64
+    )  # by a mean in bfloat16
+    scale = variables["params"]["scale"] / np.sqrt(variance + 1e-5)
+    assert np.abs(shifted * scale - expected).max() > 0.05
+
+
+class Frozen(nn.Module):
+    """Batch norm and dropout in a stage that the backward pass computes again, or not."""
+
+    checkpoint: bool
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        return run_stage(self, Frozen.stage, x, train=train)
+
+    def stage(self, x, train):
+        x = BatchNorm(name="norm")(x, train=train)
+        return jnp.sin(Dropout(0.5, name="dropout")(x, train=train))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_frozen_batch_norm_is_that_of_the_test_and_dropout_stays_on(checkpoint):
+    variables, x = make_variables(), draw_examples((BATCH, 4))
+    model = Frozen(checkpoint)
+    variables = {name: {"norm": tree} for name, tree in variables.items()}
+
+    def run(params, x):
+        with switch_batch_norm(train=False):
+            return model.apply(
+                {**variables, "params": params},
+                x,
+                train=True,
+                rngs={"dropout": KEY},
+                mutable=["batch_stats"],
+            )
+
+    def loss(params, x):
+        y, updates = run(params, x)
+        return y.sum(), (y, updates["batch_stats"])
+
+    grads, (y, updates) = jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x)
+    kept = np.asarray(y) != 0
+    assert 0.3 < kept.mean() < 0.7
+    params, running = variables["params"]["norm"], variables["batch_stats"]["norm"]
+    factor = np.float64(params["scale"]) / np.sqrt(np.float64(running["var"]) + 1e-5)
+    normal = (x - np.float64(running["mean"])) * factor + params["bias"]
+    np.testing.assert_allclose(y, np.where(kept, np.sin(2 * normal), 0), rtol=1e-4, atol=1e-5)
+    for name, value in running.items():
+        assert updates["norm"][name].tolist() == value.tolist()
+    slope = np.where(kept, 2 * np.cos(2 * normal), 0)  # none by way of the batch's statistics
+    np.testing.assert_allclose(grads[1], slope * factor, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(grads[0]["norm"]["bias"], slope.sum(0), rtol=1e-4, atol=1e-4)
+
+
+def test_the_whole_batch_is_sown_where_it_is_asked_for_alone():
+    """However it is grouped, and whichever devices hold it."""
+    variables, x = make_variables(), draw_examples((BATCH, 3, 2, 4))
+    layer = BatchNorm(group_size=6)
+    _, updates = train_apply(layer, variables, x)
+    assert set(updates) == {"batch_stats"}
+    _, mean, variance = normalize_in_loops(x, variables["params"], BATCH)
+
+    def sow(variables, x):
+        mutable = ["batch_stats", "batch_moments"]
+        y, updates = layer.apply(variables, x, train=True, mutable=mutable)
+        return updates["batch_moments"]["moments"], y
+
+    for way in WAYS:
+        (found,), _ = spread(sow, way, variables, x)
+        for value, wanted in zip(found, (mean, variance, BATCH * 6)):
+            np.testing.assert_allclose(value, wanted, rtol=1e-5, err_msg=way)
+
+
+def test_groups_are_of_batch_norm():
+    norm = group_batch_norm(group_batch_norm(partial(BatchNorm, momentum=0.5), 4), 8)
+    assert (norm().group_size, norm().momentum) == (8, 0.5)
+    for norm in (None, LayerNorm, lambda **options: BatchNorm(**options)):
+        with pytest.raises(TypeError, match="is no batch norm"):
+            group_batch_norm(norm, 8)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

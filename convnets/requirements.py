@@ -1,0 +1,83 @@
+"""What a model, a data set and options must have for each other; the rest is a UserError."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from . import data
+from .errors import UserError
+from .layers import BatchNorm
+from .training.options import TrainingOptions
+
+
+def require_kinds(model, dataset) -> None:
+    """Refuses what is no model, and what is no data set."""
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"expected a flax.linen.Module, came {type(model).__name__}; create_model makes one"
+        )
+    if not isinstance(dataset, data.Dataset):
+        raise UserError(
+            f"expected a Dataset, came {type(dataset).__name__}; load_dataset reads one, "
+            "dataset_from_arrays makes one"
+        )
+
+
+def require_classes(model, dataset) -> dict:
+    """Refuses a model of other classes than the data's; returns the shapes of its parameters."""
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
+    init = partial(model.init_with_output, train=False)
+    logits, variables = jax.eval_shape(init, jax.random.key(0), images)
+    if logits.shape != (2, dataset.num_classes):
+        raise UserError(
+            f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "
+            f"has the shape {logits.shape}"
+        )
+    return variables.get("params", {})
+
+
+def require_batch_norm(model, dataset, options: TrainingOptions) -> None:
+    """Refuses options on batch norm that the model, the batch or each other leave without use."""
+    given = {
+        "batch_norm_group": options.batch_norm_group,
+        "freeze_batch_norm": options.freeze_batch_norm or None,
+        "recompute_statistics": options.recompute_statistics,
+    }
+    given = [name for name, value in given.items() if value is not None]
+    if given and not _has_batch_norm(model, dataset):
+        raise UserError(
+            f"{given[0]} is for models with convnets.layers.BatchNorm, and this one has none"
+        )
+    if options.freeze_batch_norm and len(given) > 1:
+        others = " and ".join(name for name in given if name != "freeze_batch_norm")
+        raise UserError(f"frozen batch norm keeps the statistics it has: leave out {others}")
+    if options.batch_size % (options.batch_norm_group or 1):
+        raise UserError(
+            f"a batch of {options.batch_size} examples does not divide into groups of "
+            f"{options.batch_norm_group}"
+        )
+
+
+def _has_batch_norm(model, dataset):
+    """Whether the model calls a batch norm of ours, which alone hears of these options."""
+    found = []
+
+    def note(call, args, kwargs, context):
+        found.append(isinstance(context.module, BatchNorm))
+        return call(*args, **kwargs)
+
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
+    with nn.intercept_methods(note):
+        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    return any(found)
+
+
+def require_validation(dataset, options: TrainingOptions) -> None:
+    """Refuses what is decided on a validation split where there is none."""
+    needs = {"a plateau is seen": options.schedule == "plateau"}
+    needs |= {"early stopping is decided": options.early_stopping is not None}
+    for what, asked in needs.items():
+        if asked and dataset.validation is None:
+            raise UserError(f"{what} on a validation split: set a share apart, as validation 0.1")
