@@ -15,7 +15,13 @@ import numpy as np
 
 from . import data, ops, parallel
 from .errors import UserError
-from .feeding import make_augment, make_batches, resident_examples
+from .feeding import (
+    make_augment,
+    make_batches,
+    make_mix,
+    require_possible,
+    resident_examples,
+)
 from .ops import image
 from .runs import evaluate_splits, with_precision
 from .tasks import classification_loss
@@ -163,6 +169,8 @@ def make_plan(
             "a plateau is seen on a validation split: set a share apart, as validation 0.1"
         )
     crop, augment = make_augment(options.augment)
+    mix = make_mix(options.mix, options.batch_size // mesh.size)
+    require_possible(augment, mix, dataset.image_shape)
     learning_rate, optimizer, observe = create_update_rule(options, start, stop)
     loss_fn = classification_loss(
         model,
@@ -170,6 +178,7 @@ def make_plan(
         augment=augment,
         label_smoothing=options.label_smoothing,
         loss=options.loss,
+        mix=mix,
     )
     examples = resident_examples(dataset.train, crop)
     compiled = partial(

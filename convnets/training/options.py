@@ -58,9 +58,13 @@ class TrainingOptions:
     """Batches whose gradients are averaged for one update; the steps of a run are rounded up to a
     multiple."""
     augment: tuple[str, ...] = ("translate",)
-    """Augmentations in training, in order: flip, crop, translate, rotate; before them
-    random_resized_crop, of the image as it is decoded; or the word none. In Python a function
+    """Augmentations in training, in order: flip, flip_vertical, crop, translate, rotate, affine,
+    elastic, elastic_affine (both at once), color_jitter, pca_noise, erase, random_augment; before
+    them random_resized_crop, of the image as it is decoded; or the word none. In Python a function
     `(key, image) -> image` too."""
+    mix: str | None = None
+    """Mixes each example with another of its batch, and their targets: mixup or cutmix. In Python a
+    function `(key, image, partner) -> (image, share of the own label)` too."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
     loss: str = "cross_entropy"
