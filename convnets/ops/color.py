@@ -1,5 +1,7 @@
 """The colors of an image `[H, W, C]`, floats in [0, 1]: adjusted, and changed at random."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +29,7 @@ def to_gray(image):
     if image.shape[-1] == 1:
         return image
     require_colors("gray", image)
-    return (image * jnp.asarray(LUMA, image.dtype).reshape(1, 1, 3)).sum(-1, keepdims=True)
+    return sum(share * image[..., i : i + 1] for i, share in enumerate(LUMA))
 
 
 def blend(image, anchor, factor):
@@ -69,10 +71,12 @@ def adjust_hue(image, turns):
     chroma = value - image.min(-1, keepdims=True)
     red, green, blue = (image[..., i : i + 1] for i in range(3))
     divisor = jnp.where(chroma == 0, 1, chroma)
+    # Compared with each other, and not with their maximum: a compiler may compute that anew, and
+    # round it otherwise.
     sextant = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / divisor,
-        jnp.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+        jnp.where(green >= blue, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
     place = (jnp.array([5, 3, 1], image.dtype).reshape(1, 1, 3) + sextant + 6 * turns) % 6
     return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
@@ -103,12 +107,12 @@ def color_jitter(key, image, *, brightness=0.4, contrast=0.4, saturation=0.4, hu
     require_between(0, 0.5, hue=hue)
     if saturation or hue:
         require_colors("a change of saturation or hue", image)
-    for_factors, for_turns, for_order, for_place = jax.random.split(key, 4)
+    draws = jax.random.uniform(key, (6,))
     low = jnp.array([max(0, 1 - change) for change in changes])
-    high = jnp.array([1 + change for change in changes])
-    factors = jax.random.uniform(for_factors, (3,), minval=low, maxval=high)
-    order = jax.random.permutation(for_order, 3)
-    place = jax.random.randint(for_place, (), 0, 4)  # how many of the others come before hue
+    factors = low + (1 + jnp.array(changes) - low) * draws[:3]
+    orders = jnp.array([*itertools.permutations(range(3))])
+    order = orders[jnp.int32(6 * draws[3])]
+    place = jnp.int32(4 * draws[4])  # how many of the others come before hue
 
     def change(image, position, here):
         factor = jnp.where(here, factors[order[position]], 1)
@@ -121,7 +125,7 @@ def color_jitter(key, image, *, brightness=0.4, contrast=0.4, saturation=0.4, hu
     # A hue in each of four places would be the most costly part under vmap: it is turned once.
     for position in range(3):
         image = change(image, position, position < place)
-    image = adjust_hue(image, jax.random.uniform(for_turns, (), minval=-hue, maxval=hue))
+    image = adjust_hue(image, hue * (2 * draws[5] - 1))
     for position in range(3):
         image = change(image, position, position >= place)
     return image
@@ -152,5 +156,8 @@ def pca_noise(key, image, *, std=0.1, eigenvalues=EIGENVALUES, eigenvectors=EIGE
     require_not_negative(std=std)
     require_colors("color noise", image)
     amounts = std * jax.random.normal(key, (3,)) * jnp.asarray(eigenvalues)
-    color = (jnp.asarray(eigenvectors) * amounts[None, :]).sum(1)
+    vectors = jnp.asarray(eigenvectors)
+    # Not as a reduction: fused with what follows, the XLA of jaxlib 0.10.2 computes it wrongly on the CPU for
+    # more than 2730 images.
+    color = sum(vectors[:, i] * amounts[i] for i in range(3))
     return jnp.clip(image + color.reshape(1, 1, 3).astype(image.dtype), 0, 1)

@@ -105,10 +105,10 @@ def random_erasing(
     """
     require_between(0, 1, probability=probability, fill=0 if fill is None else fill)
     height, width, _ = image.shape
-    whether, where, what = jax.random.split(key, 3)
-    draws = jax.random.uniform(where, (ATTEMPTS, 4))
-    box, fits = draw_part(draws, height, width, area=area, aspect=aspect)
-    painted = fits & jax.random.bernoulli(whether, probability)
+    where, what = jax.random.split(key)
+    draws = jax.random.uniform(where, (1 + ATTEMPTS, 4))
+    box, fits = draw_part(draws[1:], height, width, area=area, aspect=aspect)
+    painted = fits & (draws[0, 0] < probability)
     if fill is None:
         fill = jax.random.uniform(what, image.shape, image.dtype)
     return jnp.where(painted & rectangle(box, height, width), fill, image)

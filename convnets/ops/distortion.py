@@ -18,6 +18,7 @@ def rotate(key, image, *, max_degrees=10.0):
     >>> rotate(jax.random.key(0), jnp.ones((28, 28, 1))).shape
     (28, 28, 1)
     """
+    require_not_negative(max_degrees=max_degrees)
     degrees = jax.random.uniform(key, (), minval=-max_degrees, maxval=max_degrees)
     return rotate_image(image, degrees)
 

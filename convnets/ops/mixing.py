@@ -26,7 +26,7 @@ def mixup(key, image, partner, *, alpha=0.2):
     True
     """
     require_positive(alpha=alpha)
-    share = jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
+    share = _draw_share(key, alpha)
     return share * image + (1 - share) * partner, share
 
 
@@ -48,13 +48,21 @@ def cutmix(key, image, partner, *, alpha=1.0):
     """
     require_positive(alpha=alpha)
     height, width, _ = image.shape
-    share_key, row_key, column_key = jax.random.split(key, 3)
-    side = jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32))
+    for_share, for_place = jax.random.split(key)
+    side = jnp.sqrt(1 - _draw_share(for_share, alpha))
     rows, columns = (jnp.int32(size * side) for size in (height, width))
-    top = jax.random.randint(row_key, (), 0, height) - rows // 2
-    left = jax.random.randint(column_key, (), 0, width) - columns // 2
+    place = jax.random.uniform(for_place, (2,))
+    top = jnp.int32(height * place[0]) - rows // 2
+    left = jnp.int32(width * place[1]) - columns // 2
     inside = rectangle((top, left, top + rows, left + columns), height, width)
     return jnp.where(inside, partner, image), 1 - inside.mean(dtype=jnp.float32)
+
+
+def _draw_share(key, alpha):
+    """From Beta(alpha, alpha), which is uniform for an alpha of 1, and then drawn in no time."""
+    if alpha == 1:
+        return jax.random.uniform(key)
+    return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
 
 
 def swap_neighbors(x):

@@ -48,10 +48,8 @@ def random_augment(key, image, *, operations=2, magnitude=9):
     """
     require_between(0, LARGEST, magnitude=magnitude)
     require_not_negative(operations=operations)
-    for position in range(operations):
-        which, side = jax.random.split(jax.random.fold_in(key, position))
-        chosen = jax.random.randint(which, (), 0, len(OPERATIONS))
-        sign = jnp.where(jax.random.bernoulli(side), 1.0, -1.0)
+    for which, side in jax.random.uniform(key, (operations, 2)):
+        chosen, sign = jnp.int32(len(OPERATIONS) * which), jnp.where(side < 0.5, -1.0, 1.0)
         image = apply_operation(image, chosen, magnitude / LARGEST, sign)
     return image
 
