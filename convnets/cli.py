@@ -14,7 +14,7 @@ import tyro
 from tyro import conf
 
 from . import inspection
-from .errors import UserError
+from .errors import UserError, unknown
 from .parsing import (
     OPTIONAL,
     Folder,
@@ -98,6 +98,7 @@ def evaluate(
     data: str | None = None,
     data_dir: OptionalFolder = None,
     batch_size: int = 256,
+    views: str | None = None,
 ) -> int:
     """Evaluate a run's checkpoint on every test example, once.
 
@@ -107,12 +108,17 @@ def evaluate(
       data: Another data set, of as many classes. None: the run's own.
       data_dir: Where TensorFlow Datasets' sets are. None: where the run found its own.
       batch_size: Examples computed at a time.
+      views: flip: probabilities are the averages over each image and its mirror image. None: of
+        the image alone.
     """
     from . import runs
     from .data import load_dataset
+    from .ops.image import VIEWS
 
     if batch_size < 1:
         raise UserError(f"the batch size is at least 1, not {batch_size}")
+    if views is not None and views not in VIEWS:
+        raise unknown("views", views, VIEWS)
     run = runs.load_run(workdir, read_checkpoint(checkpoint))
     saved = run.config["dataset"]
     try:
@@ -127,7 +133,7 @@ def evaluate(
         if data is not None:
             raise
         raise UserError(f"{error} (the run's own data; --data names others)") from None
-    measured = runs.evaluate_run(run, dataset, batch_size=batch_size)
+    measured = runs.evaluate_run(run, dataset, batch_size=batch_size, views=VIEWS.get(views))
     print(json.dumps({"data": dataset.name, **measured}))
     return 0
 

@@ -1,5 +1,8 @@
 """How a training split gets to the step: crops, augmentation, and batches."""
 
+import jax
+import jax.numpy as jnp
+
 from . import data
 from .errors import UserError, unknown
 from .ops import image
@@ -26,6 +29,46 @@ def make_augment(augment):
     crop = data.CROPS.get(augment[0])
     functions = [image.AUGMENTATIONS[name] for name in (augment[1:] if crop else augment)]
     return crop, image.compose(*functions) if functions else None
+
+
+def make_mix(mix, local: int):
+    """What mixes examples, or None.
+
+    Args:
+      mix: a name, a function, or None.
+      local: examples in a step on each device.
+
+    Raises: UserError for an unknown name, and for an odd number of examples.
+    """
+    if mix is None:
+        return None
+    if not callable(mix) and mix not in image.MIXES:
+        raise unknown("mix", mix, image.MIXES)
+    if local % 2:
+        raise UserError(
+            f"examples are mixed in pairs: take a batch size of which each device has an even "
+            f"number, not {local}"
+        )
+    return mix if callable(mix) else image.MIXES[mix]
+
+
+def require_possible(augment, mix, image_shape) -> None:
+    """Refuses, before anything is trained, what does not fit the images.
+
+    Raises: UserError for an augmentation that asks for three channels, for example.
+    """
+    batch = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+
+    def change(key, images):
+        images = image.prepare(images, None, augment, key)
+        return images if mix is None else image.mix_neighbors(mix, key, images, images)[0]
+
+    found = jax.eval_shape(change, jax.random.key(0), batch).shape
+    if found != batch.shape:
+        raise UserError(
+            f"augmentation makes images of {'x'.join(map(str, found[1:]))} out of those of "
+            f"{'x'.join(map(str, image_shape))}"
+        )
 
 
 def resident_examples(source, crop):

@@ -14,8 +14,8 @@ import numpy as np
 from . import ops, parallel
 from .errors import UserError
 from .ops import image
-from .ops.image import Normalization
 from .planning import Plan, make_plan
+from .tasks import average_views
 from .training import evaluation, journal, loop, reporting
 from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
@@ -114,7 +114,7 @@ def _make_plan(model, dataset, given, state, saved):
     if saved is not None:
         read_options(saved)  # refuses what is none
         start = saved["start"]
-        normalization = Normalization(**saved["dataset"]["normalization"])
+        normalization = image.Normalization(**saved["dataset"]["normalization"])
         for name in ("batch_size", "steps_per_call"):  # the defaults depend on the devices
             if getattr(given, name) is None:
                 given = dataclasses.replace(given, **{name: saved[name]})
@@ -260,7 +260,7 @@ def _naming_the_last_checkpoint(record):
         raise UserError(f"{error}; {kept}") from None
 
 
-def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.ndarray:
+def predict(model, state: TrainState, images, *, batch_size: int = 256, views=None) -> np.ndarray:
     """Class probabilities of images.
 
     Args:
@@ -268,6 +268,8 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.nd
       state: its state; moving averages are used where it keeps them, and its normalization.
       images: `[N, H, W, C]`, uint8, or floats in [0, 1].
       batch_size: images computed at a time.
+      views: `f(images [B, H, W, C]) -> [V, B, H, W, C]`, as `ops.flip_views` or a partial of
+        `ops.ten_crop`: probabilities are averaged over the views of each image.
 
     Returns: float32 `[N, K]`, on the host.
 
@@ -289,12 +291,13 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256) -> np.nd
     rows = []
     for start in range(0, len(images), batch_size):
         part = evaluation.pad_batch({"image": images[start : start + batch_size]}, batch_size)
-        rows.append(_probabilities(model, variables, state.normalization, part["image"]))
+        rows.append(_probabilities(model, variables, state.normalization, views, part["image"]))
     return np.concatenate(rows)[: len(images)]
 
 
-@partial(jax.jit, static_argnums=0)
-def _probabilities(model, variables, normalization, images):
-    apply = ops.fuse_convolutions(partial(model.apply, train=False))
-    logits = apply(variables, image.prepare(images, normalization))
+@partial(jax.jit, static_argnums=(0, 3))
+def _probabilities(model, variables, normalization, views, images):
+    apply = partial(ops.fuse_convolutions(partial(model.apply, train=False)), variables)
+    images = image.prepare(images, normalization)
+    logits = apply(images) if views is None else average_views(apply, views(images))
     return jax.nn.softmax(logits.astype(jnp.float32))

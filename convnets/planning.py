@@ -16,7 +16,13 @@ import numpy as np
 
 from . import data, ops, parallel
 from .errors import UserError
-from .feeding import make_augment, make_batches, resident_examples
+from .feeding import (
+    make_augment,
+    make_batches,
+    make_mix,
+    require_possible,
+    resident_examples,
+)
 from .models import decay_by_depth
 from .ops import image
 from .requirements import (
@@ -175,6 +181,8 @@ def make_plan(
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
+    mix = make_mix(options.mix, options.batch_size // mesh.size)
+    require_possible(augment, mix, dataset.image_shape)
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
@@ -186,6 +194,7 @@ def make_plan(
         augment=augment,
         label_smoothing=options.label_smoothing,
         loss=options.loss,
+        mix=mix,
         freeze_batch_norm=options.freeze_batch_norm,
     )
     examples = resident_examples(dataset.train, crop)

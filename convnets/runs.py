@@ -73,13 +73,15 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     return Run(config, model, state)
 
 
-def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> dict:
+def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, views=None) -> dict:
     """Every metric of a run's state on the splits `validation`, where there is one, and `test`.
 
     Args:
       run: from `load_run`.
       dataset: the run's own, or another of as many classes; the run's normalization holds.
       batch_size: examples computed at a time; it does not change what is returned.
+      views: `f(images) -> [V, B, H, W, C]`, as `ops.flip_views`, over which probabilities are
+        averaged; None for the images as they are.
 
     Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …. Classes of other names
     are compared by their numbers, and standard error says so.
@@ -103,7 +105,10 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256) -> d
             file=sys.stderr,
         )
     loss_fn = classification_loss(
-        run.model, normalization=run.state.normalization, loss=run.config["loss"]
+        run.model,
+        normalization=run.state.normalization,
+        loss=run.config["loss"],
+        views=views,
     )
     eval_step = parallel.compile(make_eval_step(loss_fn), donate=False)
     measured = {"step": int(run.state.step)}

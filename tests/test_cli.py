@@ -68,6 +68,14 @@ def test_evaluate_repeats_the_last_evaluation(finished, capsys):
         assert found["test_loss"] == pytest.approx(last["test_loss"], rel=1e-6)
 
 
+def test_evaluate_averages_over_views(finished, capsys):
+    workdir, _ = finished
+    out, _ = call(capsys, "evaluate", "--workdir", workdir, "--views", "flip")
+    assert json.loads(out)["test_loss"] > 2 * journal.read_metrics(workdir)[-1]["test_loss"]
+    message = refused(capsys, "evaluate", "--workdir", workdir, "--views", "flop")
+    assert "unknown views 'flop'; did you mean 'flip'?" in message
+
+
 def test_the_best_checkpoint_is_the_best_on_validation(finished, capsys):
     workdir, _ = finished
     evaluations = [line for line in journal.read_metrics(workdir) if "test_loss" in line]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import convnets
+from convnets import ops
 from convnets.layers import BatchNorm
 from convnets.runs import with_batch_norm_groups
 from convnets.training import journal
@@ -57,6 +58,20 @@ def test_a_run_on_disk_predicts_and_evaluates_as_the_one_in_memory(tmp_path):
         line = {name: result.history[-1][name] for name in measured}
         assert measured["test_examples"] == 50
         assert measured == pytest.approx(line, rel=1e-6)
+
+
+def test_predictions_are_averaged_over_views(tmp_path):
+    result = fit(identity={"model": "linear"}, workdir=tmp_path)
+    images, labels = images_of(few_digits().test), few_digits().test.labels
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    each = [convnets.predict(LINEAR, result.state, x) for x in (images, mirrored)]
+    expected = np.mean(each, 0)
+    found = convnets.predict(LINEAR, result.state, images, batch_size=32, views=ops.flip_views)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    run = convnets.load_run(tmp_path)
+    measured = convnets.evaluate_run(run, few_digits(), views=ops.flip_views)
+    assert measured["test_loss"] == pytest.approx(cross_entropy(expected, labels).mean(), rel=1e-5)
+    assert measured["test_accuracy"] == (expected.argmax(1) == labels).mean()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Images on the device: bytes to floats, and augmentations as `f(key, image)`."""
+"""Images on the device: bytes to floats, and augmentations as `f(key, image)`.
+
+The names are gathered here: whatever is done to an image is reached as `image.NAME`.
+"""
 
 from typing import NamedTuple
 
@@ -7,8 +10,23 @@ import jax.numpy as jnp
 from jax import lax
 
 from . import collective
+from .color import adjust_hue, color_jitter, pca_noise
 from .convolution import as_pair
-from .warping import rotate_image
+from .cropping import random_erasing, random_resized_crop
+from .distortion import (
+    affine,
+    elastic,
+    elastic_affine,
+    elastic_displacement,
+    rotate,
+    smooth,
+)
+from .mixing import MIXES, cutmix, mix_neighbors, mixup, swap_neighbors
+from .policies import random_augment
+from .requirements import require_between, require_not_negative
+from .resizing import normalize_width, resize_part
+from .views import VIEWS, flip_views, ten_crop
+from .warping import affine_displacement, affine_matrix, rotate_image, sample_bilinear, warp
 
 
 class Normalization(NamedTuple):
@@ -39,16 +57,27 @@ def prepare(images, normalization=None, augment=None, key=None):
     if augment is not None:
         keys = collective.example_keys(key, images.shape[0])
         images = jax.vmap(augment)(keys, images)
-    if normalization is not None:
-        channels = {images.shape[-1], 1}
-        if not {len(normalization.mean), len(normalization.std)} <= channels:
-            raise ValueError(
-                f"images of {images.shape[-1]} channels do not fit a normalization of "
-                f"{len(normalization.mean)}"
-            )
-        mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1) for x in normalization)
-        images = (images - mean) / std
-    return images
+    return normalize(images, normalization)
+
+
+def normalize(images, normalization):
+    """Float images `[B, H, W, C]` by a `Normalization`; None leaves them as they are.
+
+    Raises: ValueError for another number of channels.
+
+    >>> normalize(jnp.full((1, 2, 2, 1), 0.75), Normalization((0.5,), (0.25,))).max().item()
+    1.0
+    """
+    if normalization is None:
+        return images
+    channels = {images.shape[-1], 1}
+    if not {len(normalization.mean), len(normalization.std)} <= channels:
+        raise ValueError(
+            f"images of {images.shape[-1]} channels do not fit a normalization of "
+            f"{len(normalization.mean)}"
+        )
+    mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1) for x in normalization)
+    return (images - mean) / std
 
 
 def to_float(images):
@@ -68,7 +97,19 @@ def flip_horizontal(key, image, *, probability=0.5):
     >>> flip_horizontal(jax.random.key(0), image, probability=1.0).ravel().tolist()
     [1.0, 0.0]
     """
+    require_between(0, 1, probability=probability)
     return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
+
+
+def flip_vertical(key, image, *, probability=0.5):
+    """The image `[H, W, C]`, or with the given probability upside down.
+
+    >>> image = jnp.arange(2.0).reshape(2, 1, 1)
+    >>> flip_vertical(jax.random.key(0), image, probability=1.0).ravel().tolist()
+    [1.0, 0.0]
+    """
+    require_between(0, 1, probability=probability)
+    return jnp.where(jax.random.bernoulli(key, probability), image[::-1], image)
 
 
 def translate(key, image, *, max_shift=2):
@@ -81,6 +122,7 @@ def translate(key, image, *, max_shift=2):
     (28, 28, 1)
     """
     rows, columns = as_pair(max_shift)
+    require_not_negative(max_shift=min(rows, columns))
     framed = jnp.pad(image, ((rows, rows), (columns, columns), (0, 0)))
     row_key, column_key = jax.random.split(key)
     top = jax.random.randint(row_key, (), 0, 2 * rows + 1)
@@ -101,17 +143,6 @@ def random_crop_with_padding(key, image, *, padding=4):
     return translate(key, image, max_shift=padding)
 
 
-def rotate(key, image, *, max_degrees=10.0):
-    """The image `[H, W, C]` turned about its center by an angle uniform in `±max_degrees`,
-    bilinear and filled with zeros.
-
-    >>> rotate(jax.random.key(0), jnp.ones((28, 28, 1))).shape
-    (28, 28, 1)
-    """
-    degrees = jax.random.uniform(key, (), minval=-max_degrees, maxval=max_degrees)
-    return rotate_image(image, degrees)
-
-
 def compose(*functions):
     """One augmentation out of several, applied in the order given, each with its own key.
 
@@ -129,8 +160,56 @@ def compose(*functions):
 
 
 AUGMENTATIONS = {
+    "affine": affine,
+    "color_jitter": color_jitter,
     "crop": random_crop_with_padding,
+    "elastic": elastic,
+    "elastic_affine": elastic_affine,
+    "erase": random_erasing,
     "flip": flip_horizontal,
+    "flip_vertical": flip_vertical,
+    "pca_noise": pca_noise,
+    "random_augment": random_augment,
     "rotate": rotate,
     "translate": translate,
 }
+
+__all__ = [
+    "AUGMENTATIONS",
+    "MIXES",
+    "VIEWS",
+    "Normalization",
+    "adjust_hue",
+    "affine",
+    "affine_displacement",
+    "affine_matrix",
+    "color_jitter",
+    "compose",
+    "cutmix",
+    "elastic",
+    "elastic_affine",
+    "elastic_displacement",
+    "flip_horizontal",
+    "flip_vertical",
+    "flip_views",
+    "mix_neighbors",
+    "mixup",
+    "normalize",
+    "normalize_width",
+    "pca_noise",
+    "prepare",
+    "random_augment",
+    "random_crop_with_padding",
+    "random_erasing",
+    "random_resized_crop",
+    "resize_part",
+    "rotate",
+    "rotate_image",
+    "sample_bilinear",
+    "smooth",
+    "swap_neighbors",
+    "ten_crop",
+    "to_float",
+    "translate",
+    "warp",
+]

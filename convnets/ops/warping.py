@@ -1,4 +1,9 @@
-"""Geometric warping of images: values read between the pixels."""
+"""Geometric warping of images: values read between the pixels.
+
+A displacement `[2, H, W]` says for each pixel how many rows and columns away its value is read.
+Displacements add up, so that several distortions together cost one reading and one loss of
+sharpness: `warp(image, elastic_displacement(…) + affine_displacement(…))`.
+"""
 
 import jax.numpy as jnp
 
@@ -18,18 +23,79 @@ def sample_bilinear(image, rows, columns):
     """
     height, width, channels = image.shape
     framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, channels)
-    top, left = jnp.floor(rows), jnp.floor(columns)
+    # Places, not indices, are kept in the frame: the four pixels then differ by constants.
+    rows, columns = jnp.clip(rows, -1, height), jnp.clip(columns, -1, width)
+    top = jnp.minimum(jnp.floor(rows), height - 1)
+    left = jnp.minimum(jnp.floor(columns), width - 1)
     below = (rows - top)[..., None].astype(image.dtype)  # the share of the pixel below
     right = (columns - left)[..., None].astype(image.dtype)
+    corner = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1
 
-    def read(row, column):
-        row = jnp.clip(row + 1, 0, height + 1).astype(jnp.int32)
-        column = jnp.clip(column + 1, 0, width + 1).astype(jnp.int32)
-        return framed.at[row * (width + 2) + column].get(mode="promise_in_bounds")
+    def read(offset):
+        return framed.at[corner + offset].get(mode="promise_in_bounds")
 
-    upper = (1 - right) * read(top, left) + right * read(top, left + 1)
-    lower = (1 - right) * read(top + 1, left) + right * read(top + 1, left + 1)
+    upper = (1 - right) * read(0) + right * read(1)
+    lower = (1 - right) * read(width + 2) + right * read(width + 3)
     return (1 - below) * upper + below * lower
+
+
+def warp(image, displacement):
+    """The image whose every pixel is read elsewhere, bilinear and filled with zeros.
+
+    Args:
+      image: `[H, W, C]`, floats.
+      displacement: `[2, H, W]` in pixels: rows down and columns to the right of the pixel's own.
+
+    Returns: `[H, W, C]`.
+
+    >>> to_the_right = jnp.stack([jnp.zeros((1, 3)), jnp.full((1, 3), 0.5)])
+    >>> warp(jnp.arange(3.0).reshape(1, 3, 1), to_the_right).ravel().tolist()
+    [0.5, 1.5, 1.0]
+    """
+    height, width, _ = image.shape
+    rows = jnp.arange(height, dtype=displacement.dtype)[:, None] + displacement[0]
+    columns = jnp.arange(width, dtype=displacement.dtype)[None, :] + displacement[1]
+    return sample_bilinear(image, rows, columns)
+
+
+def affine_matrix(degrees=0.0, scale=(1.0, 1.0), shear=0.0):
+    """The matrix `[2, 2]` by which `affine_displacement` reads an image that is scaled, sheared and
+    turned, in this order. It acts on (row, column), and is the inverse of what the image does.
+
+    Args:
+      degrees: of the turn, counter-clockwise as it is seen.
+      scale: factors of height and width.
+      shear: columns to the right for each row further down.
+
+    >>> abs(affine_matrix(scale=(2.0, 4.0))).tolist()
+    [[0.5, 0.0], [0.0, 0.25]]
+    """
+    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    for_row = jnp.stack([cosine, sine]) / scale[0]
+    for_column = jnp.stack([-sine - shear * cosine, cosine - shear * sine]) / scale[1]
+    return jnp.stack([for_row, for_column])
+
+
+def affine_displacement(matrix, shift, height, width):
+    """The displacement that reads an image through a matrix about its center, moved by a shift.
+
+    Args:
+      matrix: `[2, 2]`; the pixel at `p` is read at `matrix (p - center - shift) + center`.
+      shift: of the image, in pixels down and to the right.
+      height, width: of the image.
+
+    Returns: `[2, H, W]`, float32.
+
+    >>> affine_displacement(jnp.eye(2), (0.0, 1.0), 1, 3).tolist()
+    [[[0.0, 0.0, 0.0]], [[-1.0, -1.0, -1.0]]]
+    """
+    down = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
+    along = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
+    y, x = down - shift[0], along - shift[1]
+    rows = matrix[0][0] * y + matrix[0][1] * x - down
+    columns = matrix[1][0] * y + matrix[1][1] * x - along
+    return jnp.stack([rows, columns])
 
 
 def rotate_image(image, degrees):

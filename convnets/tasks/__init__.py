@@ -1,5 +1,5 @@
 """What a network is for: a head, its target, its loss and its metric together."""
 
-from .classification import classification_loss
+from .classification import average_views, classification_loss
 
-__all__ = ["classification_loss"]
+__all__ = ["average_views", "classification_loss"]

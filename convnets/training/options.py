@@ -81,9 +81,13 @@ class TrainingOptions:
     """Batches whose gradients are averaged for one update; the steps of a run are rounded up to a
     multiple."""
     augment: tuple[str, ...] = ("translate",)
-    """Augmentations in training, in order: flip, crop, translate, rotate; before them
-    random_resized_crop, of the image as it is decoded; or the word none. In Python a function
+    """Augmentations in training, in order: flip, flip_vertical, crop, translate, rotate, affine,
+    elastic, elastic_affine (both at once), color_jitter, pca_noise, erase, random_augment; before
+    them random_resized_crop, of the image as it is decoded; or the word none. In Python a function
     `(key, image) -> image` too."""
+    mix: str | None = None
+    """Mixes each example with another of its batch, and their targets: mixup or cutmix. In Python a
+    function `(key, image, partner) -> (image, share of the own label)` too."""
     batch_norm_group: int | None = None
     """Examples in a group of which batch norm takes the statistics, as on one worker; it divides
     the batch. None: as the model has it, else the whole batch."""

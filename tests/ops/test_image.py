@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convnets import ops
+from convnets import UserError, ops
+
+from ..spreading import spread
 
 
 def draw(*shape):
@@ -31,20 +33,59 @@ def test_prepare_scales_bytes_and_normalizes():
         ops.prepare(jnp.zeros((1, 1, 1, 1), jnp.int32))
 
 
-@pytest.mark.parametrize("name", ops.AUGMENTATIONS)
-def test_a_batch_is_its_images_one_by_one(name, keys):
-    function = ops.AUGMENTATIONS[name]
-    images = draw(6, 9, 7, 2)
-    batch = jax.jit(jax.vmap(function))(keys[:6], images)
-    assert batch.shape == images.shape
-    assert batch.dtype == jnp.float32
+def augment(function, key, images):
+    return ops.prepare(images, None, function, key)
+
+
+def mix(function, key, images):
+    """As the loss mixes a batch; the shares stand beside the pixels."""
+    images, shares = ops.mix_neighbors(function, key, images, ops.swap_neighbors(images))
+    shares = jnp.broadcast_to(shares.reshape(-1, 1, 1, 1), (*images.shape[:3], 1))
+    return jnp.concatenate([images, shares], -1)
+
+
+@pytest.fixture
+def hasty():
+    """Programs that run once are compiled in a third of the time without optimization."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("name", [*ops.AUGMENTATIONS, *ops.MIXES])
+def test_a_batch_is_its_images_one_by_one_however_it_is_compiled(name):
+    images = draw(16, 9, 7, 3)
+    if name in ops.MIXES:
+        run = partial(mix, ops.MIXES[name])
+        each = [images, np.asarray(ops.swap_neighbors(images))]
+    else:
+        run = partial(augment, ops.AUGMENTATIONS[name])
+        each = [images]
+    key = jax.random.key(3)
+
+    def function(data, images):
+        return jnp.zeros(()), run(jax.random.wrap_key_data(data), images)
+
+    data = jax.random.key_data(key)
+    _, batch = spread(function, "jit", data, images)
+    assert batch.shape[:3] == images.shape[:3]
+    assert batch.dtype == np.float32
     assert batch.min() >= 0
     assert batch.max() <= 1
-    alone = jax.jit(function)
-    for key, image, result in zip(keys, images, batch):
-        np.testing.assert_allclose(alone(key, image), result, atol=1e-5)
-    again = alone(keys[0], images[0])
-    assert any(not np.array_equal(again, alone(key, images[0])) for key in keys[1:9])
+    for way in ("shard_map", "pmap"):
+        _, other = spread(function, way, data, images)
+        np.testing.assert_allclose(other, batch, atol=1e-5, err_msg=way)
+    alone = jax.jit({**ops.AUGMENTATIONS, **ops.MIXES}[name])
+    for index, result in enumerate(batch):
+        found = alone(jax.random.fold_in(key, index), *(x[index] for x in each))
+        found, share = found if name in ops.MIXES else (found, None)
+        assert found.shape == images.shape[1:]
+        np.testing.assert_allclose(found, result[..., :3], atol=1e-5)
+        assert share is None or np.allclose(share, result[..., 3], atol=1e-5)
+    keys = jax.random.split(key, 8)
+    again = [np.asarray(alone(other, *(x[0] for x in each))[0]) for other in keys]
+    assert any(not np.array_equal(again[0], other) for other in again)
 
 
 def test_flip_mirrors_columns_in_half_of_the_cases(keys):
@@ -55,6 +96,8 @@ def test_flip_mirrors_columns_in_half_of_the_cases(keys):
     assert 160 < mirrored.sum() < 240
     always = partial(ops.flip_horizontal, probability=1.0)
     np.testing.assert_array_equal(always(keys[0], image), image[:, ::-1])
+    always = partial(ops.flip_vertical, probability=1.0)
+    np.testing.assert_array_equal(always(keys[0], image), image[::-1])
 
 
 @pytest.mark.parametrize(
@@ -74,22 +117,6 @@ def test_translation_takes_every_whole_shift_equally_often(function, rows, colum
     counts = [(results == shift).all((1, 2, 3)).sum() for shift in shifts]
     assert sum(counts) == 400
     assert min(counts) > 400 / len(shifts) / 2
-
-
-def test_rotation_draws_its_angle_from_the_range(keys):
-    # The pixel that stands right of the center moves to the angle's height.
-    image = np.zeros((21, 21, 1), np.float32)
-    image[10, 18] = 1
-    rotate = jax.jit(jax.vmap(partial(ops.rotate, max_degrees=30), (0, None)))
-    rotated = np.asarray(rotate(keys, image))[..., 0]
-    place = np.arange(21.0) - 10
-    mass = rotated.sum((1, 2))
-    upward = -(rotated.sum(2) @ place) / mass
-    rightward = (rotated.sum(1) @ place) / mass
-    degrees = np.rad2deg(np.arctan2(upward, rightward))
-    assert -31 < degrees.min() < -27
-    assert 27 < degrees.max() < 31
-    assert abs(degrees.mean()) < 3
 
 
 def test_compose_applies_in_order_with_own_keys(keys):
@@ -115,3 +142,43 @@ def test_prepare_augments_before_it_normalizes(keys):
     assert set(np.unique(np.round(whole, 5))) == {-2.0, 2.0}  # the fill is black, not the mean
     parts = jax.jit(jax.vmap(prepare, axis_name="data"))(images.reshape(3, 1, 6, 6, 1))
     np.testing.assert_array_equal(parts.reshape(whole.shape), whole)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (ops.flip_horizontal, {"probability": 1.5}, r"probability must be in \[0, 1\], came 1.5"),
+        (ops.flip_vertical, {"probability": -0.5}, "probability"),
+        (ops.translate, {"max_shift": -1}, "max_shift must not be negative, came -1"),
+        (ops.rotate, {"max_degrees": -1}, "max_degrees must not be negative"),
+        (ops.affine, {"max_shift": (1, -1)}, "max_shift must not be negative"),
+        (ops.affine, {"max_shear": float("nan")}, "max_shear must not be negative, came nan"),
+        (ops.affine, {"scale": 0.5}, "scale must be two rising numbers in"),
+        (ops.affine, {"scale": (1.2, 0.8)}, "scale must be two rising numbers in"),
+        (ops.elastic, {"sigma": -1.0}, "sigma must not be negative, came -1.0"),
+        (ops.elastic, {"alpha": -1.0}, "alpha must not be negative, came -1.0"),
+        (ops.elastic_affine, {"sigma": -1.0}, "sigma must not be negative"),
+        (ops.color_jitter, {"hue": 0.6}, r"hue must be in \[0, 0.5\]"),
+        (ops.color_jitter, {"contrast": -0.1}, "contrast must not be negative"),
+        (ops.pca_noise, {"std": -0.1}, "std must not be negative"),
+        (ops.random_erasing, {"probability": 2}, "probability must be in"),
+        (ops.random_erasing, {"fill": 255}, "fill must be in"),
+        (ops.random_erasing, {"area": (0.5, 0.1)}, "area must be two rising numbers in"),
+        (ops.random_resized_crop, {"size": 4, "area": (0, 1)}, "area must be two rising numbers"),
+        (ops.random_resized_crop, {"size": 4, "aspect": (-1, 1)}, "aspect must be two rising"),
+        (ops.random_augment, {"magnitude": 31}, r"magnitude must be in \[0, 30\]"),
+        (ops.random_augment, {"operations": -1}, "operations must not be negative"),
+        (ops.mixup, {"alpha": 0}, "alpha must be positive, came 0"),
+        (ops.cutmix, {"alpha": -1}, "alpha must be positive, came -1"),
+    ],
+)
+def test_bad_options_are_refused(function, options, message, keys):
+    images = [np.ones((8, 8, 3), np.float32)] * (2 if function in ops.MIXES.values() else 1)
+    with pytest.raises(ValueError, match=message):
+        function(keys[0], *images, **options)
+
+
+@pytest.mark.parametrize("function", [ops.pca_noise, ops.color_jitter])
+def test_colors_of_gray_images_are_refused(function, keys):
+    with pytest.raises(UserError, match="3 channels, came 1"):
+        function(keys[0], np.ones((8, 8, 1), np.float32))

@@ -56,6 +56,36 @@ def test_rotation_is_that_of_torchvision(shared):
             np.testing.assert_allclose(rotated.transpose(2, 0, 1), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [
+    {"degrees": 25.0, "scale": (0.8, 1.3), "shear": 0.2, "shift": (1.5, -2.25)},
+    {"degrees": -70.0, "scale": (1.4, 1.4), "shear": 0.0, "shift": (0.0, 0.0)},
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(8, 8), (7, 12)])
+def test_an_affine_map_is_that_of_scipy(options, size):
+    """The image is scaled, then sheared, then turned, then shifted; SciPy is told the inverse."""
+    image, angle = draw(*size, 1), np.deg2rad(options["degrees"])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    forward = turn @ np.array([[1, 0], [options["shear"], 1]]) @ np.diag(options["scale"])
+    matrix, center = np.linalg.inv(forward), (np.array(size) - 1) / 2
+    expected = ndimage.affine_transform(
+        image[..., 0].astype(np.float64),
+        matrix,
+        center - matrix @ (center + options["shift"]),
+        order=1,
+        mode="grid-constant",
+    )
+    found = ops.affine_matrix(options["degrees"], options["scale"], options["shear"])
+    np.testing.assert_allclose(found, matrix, atol=1e-6)
+    displacement = ops.affine_displacement(found, options["shift"], *size)
+    np.testing.assert_allclose(ops.warp(image, displacement)[..., 0], expected, atol=1e-5)
+
+
+def test_no_displacement_changes_no_bit():
+    image = draw(5, 6, 3)
+    still = ops.affine_displacement(ops.affine_matrix(), (0, 0), 5, 6)
+    np.testing.assert_array_equal(ops.warp(image, still), image)
+
+
 def test_gradients_are_the_finite_differences():
     with jax.enable_x64(True):
         image = draw(5, 4, 1).astype(np.float64)

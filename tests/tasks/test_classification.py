@@ -171,6 +171,65 @@ def test_floats_are_taken_as_they_are():
     np.testing.assert_allclose(of_floats, of_bytes, rtol=1e-6)
 
 
+def cut(key, image, partner):
+    """A mix whose share is the first number that its key gives."""
+    share = jax.random.uniform(key)
+    return share * image + (1 - share) * partner, share
+
+
+@pytest.mark.parametrize(
+    ("name", "smoothing"), [("cross_entropy", 0.0), ("cross_entropy", 0.2), ("squared_error", 0.0)]
+)
+def test_images_and_targets_are_mixed_with_the_neighbors(name, smoothing):
+    loss_fn, params, batch_stats, batch = make(
+        Network(), mix=cut, loss=name, label_smoothing=smoothing
+    )
+    weight = np.array([3, 1, 0, 2, 5, 0.5], np.float32)
+    mask = np.array([True, True, True, True, False, True])
+    mix_key = jax.random.split(KEY, 3)[2]
+    shares = [jax.random.uniform(jax.random.fold_in(mix_key, i)) for i in range(6)]
+    share = np.float64(shares)[:, None]
+    for given, usable in (({}, np.ones(6)), ({"weight": weight, "mask": mask}, weight * mask)):
+        partner = np.arange(6) ^ 1
+        partner = np.where(usable[partner] > 0, partner, np.arange(6))
+        assert (partner == np.arange(6)).sum() == (2 if given else 0)
+        images = np.float64(batch["image"])
+        images = (
+            share.reshape(-1, 1, 1, 1) * images + (1 - share.reshape(-1, 1, 1, 1)) * images[partner]
+        )
+        hot, logits = np.eye(7)[batch["label"]], logits_in_numpy(params, images)
+        targets = share * hot + (1 - share) * hot[partner]
+        targets = (1 - smoothing) * targets + smoothing / 7
+        values = 0.5 * ((logits - targets) ** 2).sum(1)
+        if name == "cross_entropy":
+            log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            values = -(targets * log).sum(1)
+        loss, (_, measured) = loss_fn(params, batch_stats, batch | given, KEY)
+        weights = usable / usable.sum()
+        assert loss == pytest.approx((weights * values).sum(), rel=1e-4)
+        counted = mask if given else np.ones(6, bool)
+        assert measured["loss"][0] == pytest.approx(values[counted].sum(), rel=1e-4)
+        right = logits.argmax(1) == batch["label"]
+        assert int(measured["accuracy"][0]) == right[counted].sum()
+    plain = convnets.classification_loss(Network(), normalization=NORMALIZATION, loss=name)
+    expected, _ = plain(params, batch_stats, batch, None)
+    assert loss_fn(params, batch_stats, batch, None)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_probabilities_of_all_views_are_averaged():
+    loss_fn, params, batch_stats, batch = make(Network(), views=convnets.ops.flip_views)
+    probabilities = 0
+    for images in (batch["image"], batch["image"][:, :, ::-1]):
+        exponentials = np.exp(logits_in_numpy(params, images))
+        probabilities = probabilities + exponentials / exponentials.sum(1, keepdims=True) / 2
+    values = -np.log(probabilities[np.arange(6), batch["label"]])
+    loss, (_, measured) = loss_fn(params, batch_stats, batch, None)
+    assert loss == pytest.approx(values.mean(), rel=1e-5)
+    assert int(measured["accuracy"][0]) == (probabilities.argmax(1) == batch["label"]).sum()
+    with pytest.raises(convnets.UserError, match="averaged as probabilities, which squared_error"):
+        convnets.classification_loss(Network(), loss="squared_error", views=convnets.ops.flip_views)
+
+
 def test_bad_options_are_refused():
     with pytest.raises(convnets.UserError, match="did you mean 'cross_entropy'"):
         convnets.classification_loss(Network(), loss="crossentropy")

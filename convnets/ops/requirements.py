@@ -1,0 +1,63 @@
+"""What augmentations ask of their options and images, each answered by one clear error."""
+
+from collections.abc import Sequence
+
+from ..errors import UserError
+
+
+def require_not_negative(**options):
+    """Raises ValueError for an option below zero, or that is not a number.
+
+    >>> require_not_negative(sigma=-1.0)
+    Traceback (most recent call last):
+    ValueError: sigma must not be negative, came -1.0
+    """
+    for name, value in options.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, came {value}")
+
+
+def require_positive(**options):
+    """Raises ValueError for an option that is not above zero.
+
+    >>> require_positive(alpha=0)
+    Traceback (most recent call last):
+    ValueError: alpha must be positive, came 0
+    """
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, came {value}")
+
+
+def require_between(low, high, **options):
+    """Raises ValueError for an option outside of `low` to `high`.
+
+    >>> require_between(0, 1, probability=1.5)
+    Traceback (most recent call last):
+    ValueError: probability must be in [0, 1], came 1.5
+    """
+    for name, value in options.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be in [{low:g}, {high:g}], came {value}")
+
+
+def require_range(low, high, **options):
+    """Raises ValueError for an option that is not a smallest and a largest number, both above `low`
+    and neither above `high`.
+
+    >>> require_range(0, 1, area=(0.5, 0.1))
+    Traceback (most recent call last):
+    ValueError: area must be two rising numbers in (0, 1], came (0.5, 0.1)
+    """
+    for name, value in options.items():
+        pair = tuple(value) if isinstance(value, Sequence) else ()
+        if not (len(pair) == 2 and low < pair[0] <= pair[1] <= high):
+            raise ValueError(
+                f"{name} must be two rising numbers in ({low:g}, {high:g}], came {value}"
+            )
+
+
+def require_colors(name, image):
+    """Raises UserError for an image `[H, W, C]` of other than three channels."""
+    if image.shape[-1] != 3:
+        raise UserError(f"{name} is for images of 3 channels, came {image.shape[-1]}")
