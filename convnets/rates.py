@@ -114,7 +114,7 @@ def find_learning_rate(
     >>> import convnets
     >>> model = convnets.create_model("linear", num_classes=10)
     >>> finding = find_learning_rate(model, convnets.load_dataset("digits"), steps=20)
-    >>> finding.rates[0], 1e-4 < finding.suggestion < 1
+    >>> float(finding.rates[0]), 1e-4 < finding.suggestion < 1
     (1e-07, True)
     """
     require_options(options)

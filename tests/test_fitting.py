@@ -30,7 +30,8 @@ from .small_runs import (
 
 @pytest.mark.parametrize("name", sorted(optimizers.OPTIMIZERS))
 def test_the_loss_falls_with_every_optimizer(name):
-    rate = min(0.01, optimizers.default_learning_rate(name))
+    rate = optimizers.default_learning_rate(name)
+    rate = rate if name == "lars" else min(0.01, rate)  # whose rates are of another kind
     result = fit(optimizer=name, learning_rate=rate, steps=10, evaluate_every=10)
     losses = column(result, "train_loss")
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.2

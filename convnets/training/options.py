@@ -42,7 +42,7 @@ class TrainingOptions:
     """sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lars, lamb or muon. In Python an
     Optax transformation too."""
     learning_rate: float | None = None
-    """Largest learning rate. None: the optimizer's (momentum 0.05, adam 0.002)."""
+    """Largest learning rate. None: as fits the optimizer."""
     schedule: str = "cosine"
     """constant, step (a tenth after half, a hundredth after three quarters), cosine, one_cycle (up
     from a 25th over 30 % of the steps, then down to nothing), or plateau (a tenth when the
