@@ -52,7 +52,8 @@ _HOMES = {
     "summary": ["format_summary", "summarize"],
     "sizing": ["model_sizes"],
     "committee": ["Member", "predict_committee"],
-    "fitting": ["fit", "predict"],
+    "fitting": ["fit"],
+    "prediction": ["predict"],
     "rates": ["find_learning_rate"],
     "runs": ["evaluate_run", "load_run"],
 }

@@ -153,7 +153,7 @@ def predict(
     """
     import numpy as np
 
-    from . import fitting, runs
+    from . import prediction, runs
     from .data import read_image
 
     if not images:
@@ -173,7 +173,7 @@ def predict(
         if not readable:
             continue
         paths, batch = zip(*readable)
-        for path, row in zip(paths, fitting.predict(run.model, run.state, np.stack(batch))):
+        for path, row in zip(paths, prediction.predict(run.model, run.state, np.stack(batch))):
             best = np.argsort(-row, kind="stable")[:5]
             line = {
                 "path": path,

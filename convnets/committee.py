@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import linen as nn
 
-from .fitting import predict
+from .prediction import predict
 from .training.state import TrainState
 
 

@@ -16,14 +16,9 @@ import numpy as np
 
 from . import data, ops, parallel
 from .errors import UserError
-from .feeding import (
-    make_augment,
-    make_batches,
-    make_mix,
-    require_possible,
-    resident_examples,
-)
+from .feeding import make_augment, make_batches, resident_examples
 from .models import decay_by_depth
+from .objective import climb, create_objective
 from .ops import image
 from .requirements import (
     require_batch_norm,
@@ -32,12 +27,9 @@ from .requirements import (
     require_validation,
 )
 from .runs import evaluate_splits, with_batch_norm_groups, with_precision
-from .tasks import classification_loss
 from .training import optimizers, schedules
 from .training.flattening import flatten, unflatten
 from .training.options import NOT_SAVED, TrainingOptions
-from .training.selection import join_scales
-from .training.sharpness import sharpness_aware
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
@@ -181,27 +173,19 @@ def make_plan(
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
-    mix = make_mix(options.mix, options.batch_size // mesh.size)
-    require_possible(augment, mix, dataset.image_shape)
+    loss_fn = create_objective(
+        model, options, normalization, augment, image_shape=dataset.image_shape, devices=mesh.size
+    )
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
     learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
-    loss_fn = classification_loss(
-        model,
-        normalization=normalization,
-        augment=augment,
-        label_smoothing=options.label_smoothing,
-        loss=options.loss,
-        mix=mix,
-        freeze_batch_norm=options.freeze_batch_norm,
-    )
     examples = resident_examples(dataset.train, crop)
     compiled = partial(
         parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
     )
-    step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=_climb(options))
+    step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=climb(options))
     step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
     return Plan(
         options=options,
@@ -261,14 +245,6 @@ def _create_state(model, dataset, optimizer, options, normalization):
     return TrainState.create(
         variables, optimizer, key, ema=options.ema is not None, normalization=normalization
     )
-
-
-def _climb(options):
-    """What makes a gradient function sharpness-aware, where that is asked for."""
-    if options.sam is None:
-        return None
-    scales = join_scales(options.freeze, options.rate_scales)
-    return partial(sharpness_aware, radius=options.sam, scales=scales)
 
 
 def _make_recompute(model, dataset, options, compiled):

@@ -1,0 +1,46 @@
+"""From a run's options to what its steps minimize."""
+
+from functools import partial
+
+from .feeding import make_mix, require_possible
+from .tasks import classification_loss
+from .training.options import TrainingOptions
+from .training.selection import join_scales
+from .training.sharpness import sharpness_aware
+
+
+def create_objective(
+    model, options: TrainingOptions, normalization, augment, *, image_shape, devices: int
+):
+    """The loss function of a run.
+
+    Args:
+      model: from images to logits.
+      options: with the batch size filled in.
+      normalization: of the images.
+      augment: `f(key, image) -> image`, or None.
+      image_shape: `(H, W, C)`.
+      devices: how many the batch is divided over.
+
+    Raises: UserError for augmentations and mixes that the images or the batch do not allow.
+    """
+    mix = make_mix(options.mix, options.batch_size // devices)
+    require_possible(augment, mix, image_shape)
+    return classification_loss(
+        model,
+        normalization=normalization,
+        augment=augment,
+        label_smoothing=options.label_smoothing,
+        loss=options.loss,
+        mix=mix,
+        freeze_batch_norm=options.freeze_batch_norm,
+    )
+
+
+def climb(options: TrainingOptions):
+    """What makes a gradient function sharpness-aware, for `make_step`; None where that is not
+    asked for."""
+    if options.sam is None:
+        return None
+    scales = join_scales(options.freeze, options.rate_scales)
+    return partial(sharpness_aware, radius=options.sam, scales=scales)
