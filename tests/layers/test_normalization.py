@@ -198,11 +198,11 @@ def test_half_precision_in_half_precision_out_float32_between(group_size):
 
 @pytest.mark.parametrize("lowering", LOWERINGS)  # the sums are two programs
 def test_half_precision_far_from_zero_is_exact_where_its_own_arithmetic_is_not(lowering):
-    """Mean 200, deviation 2, where neighbors in bfloat16 are 1 apart."""
+    """Mean 200.4, deviation 2, where neighbors in bfloat16 are 1 apart."""
     layer = BatchNorm(momentum=0.0)
-    x = jnp.asarray(RNG.normal(200, 2, (BATCH, 5, 5, 4)), jnp.bfloat16)
-    variables, seen = make_variables(), np.asarray(x, np.float64)
-    variables["params"]["bias"][:] = 0
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.normal(200.4, 2, (BATCH, 5, 5, 4)), jnp.bfloat16)
+    variables, seen = layer.init(KEY, x, train=False), np.asarray(x, np.float64)
     apply = jax.jit(ops.lowering(lowering)(partial(train_apply, layer)))
     y, updates = apply(variables, x)
     expected, mean, variance = normalize_in_loops(seen, variables["params"], BATCH)
@@ -215,8 +215,7 @@ def test_half_precision_far_from_zero_is_exact_where_its_own_arithmetic_is_not(l
     shifted = np.asarray(
         x - jnp.asarray(mean, x.dtype).reshape(1, 1, 1, 4), np.float64
     )  # by a mean in bfloat16
-    scale = variables["params"]["scale"] / np.sqrt(variance + 1e-5)
-    assert np.abs(shifted * scale - expected).max() > 0.05
+    assert np.abs(shifted / np.sqrt(variance) - expected).max((0, 1, 2)).min() > 0.1
 
 
 class Frozen(nn.Module):
