@@ -157,7 +157,7 @@ def pca_noise(key, image, *, std=0.1, eigenvalues=EIGENVALUES, eigenvectors=EIGE
     require_colors("color noise", image)
     amounts = std * jax.random.normal(key, (3,)) * jnp.asarray(eigenvalues)
     vectors = jnp.asarray(eigenvectors)
-    # Not as a reduction: fused with what follows, the XLA of jaxlib 0.10.2 computes it wrongly on
-    # the CPU for more than 2730 images.
+    # Not as a reduction: the XLA of jaxlib 0.10.2 fuses that with what follows, and on the CPU
+    # gives wrong numbers for more than 2730 images.
     color = sum(vectors[:, i] * amounts[i] for i in range(3))
     return jnp.clip(image + color.reshape(1, 1, 3).astype(image.dtype), 0, 1)
