@@ -20,6 +20,12 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_finish():
+    """Tracing makes many small objects; Python would go through all of them every few thousand."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def memory():
     """Programs of one file are of no use to the next; kept, they would take gigabytes."""
