@@ -1,13 +1,18 @@
-"""Strict everywhere: warnings are errors, no silent rank promotion, eight CPU devices."""
+"""Strict everywhere: warnings are errors, no silent rank promotion, eight CPU devices.
+
+Most of a test's time is its compilation. Machine code is optimized a little only, unless
+`XLA_FLAGS` says another level; the programs, and what XLA fuses in them, are the same.
+"""
 
 import gc
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+for flag in ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=1"):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag.split("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 CACHE = Path(__file__).parents[1] / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -18,6 +23,12 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish():
+    """Tracing makes many small objects; Python would go through all of them every few thousand."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,6 +10,12 @@ from convnets import cli
 COMMAND = str(Path(sys.executable).parent / "convnets")
 
 
+def flags_for_one_device() -> str:
+    """`XLA_FLAGS` of the tests, with as many devices as there are."""
+    flags = os.environ["XLA_FLAGS"].split()
+    return " ".join(flag for flag in flags if "device_count" not in flag)
+
+
 def start(*args, **environment) -> subprocess.Popen:
     """The command under way, its output in pipes."""
     return subprocess.Popen(

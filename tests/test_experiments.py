@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from . import shell
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
 TOOLS = ("archive", "cases", "input_loaders", "report", "tables")
@@ -19,11 +21,10 @@ ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
 def run(name, *words, folder):
     """Runs a file of experiments/ in a folder, on one device."""
-    variables = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     return subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", *map(str, words)],
         cwd=folder,
-        env=variables,
+        env={**os.environ, "XLA_FLAGS": shell.flags_for_one_device()},
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 
 import convnets
 
+from . import shell
+
 PATHS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 BYTES = 600_000
 PLACES = re.compile(r"/[\w.-]+/|site-packages")  # of the machine that it ran on
@@ -50,7 +52,7 @@ def test_there_are_notebooks():
 
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("CONVNETS_NOTEBOOK_STEPS", "3")
-    monkeypatch.delenv("XLA_FLAGS")  # one device, as most readers have
+    monkeypatch.setenv("XLA_FLAGS", shell.flags_for_one_device())  # as most readers have
     monkeypatch.delenv("MPLBACKEND")  # the kernel's own, which keeps pictures
     kept = read(path)
     executed = NotebookClient(

@@ -168,12 +168,14 @@ def test_two_towers_name_their_endpoints_in_order():
 def test_two_towers_start_as_the_paper_says():
     model = Classifier(TwoTowerAlexNet(), 10)
     images = jnp.ones((1, 63, 63, 3))
-    params = model.init(jax.random.key(0), images, train=False)["params"]["backbone"]
+    init = jax.jit(partial(model.init, train=False))
+    params = init(jax.random.key(0), images)["params"]["backbone"]
     for name, layer in params.items():
         assert abs(layer["kernel"].std() - 0.01) < 1e-4
         assert (layer["bias"] == (name in ("conv2", "conv4", "conv5"))).all()
     hidden = create_model("alexnet_two_tower").hidden(features=(300,), parent=None)
-    params = hidden.init(jax.random.key(0), jnp.ones((1, 200)), train=False)["params"]
+    init = jax.jit(partial(hidden.init, train=False))
+    params = init(jax.random.key(0), jnp.ones((1, 200)))["params"]
     assert abs(params["dense1"]["kernel"].std() - 0.01) < 1e-4
     assert (params["dense1"]["bias"] == 1).all()
 
@@ -182,7 +184,7 @@ def test_two_towers_meet_in_the_third_convolution_only():
     """What a tower computes depends on the other from `conv3` on, and in `norm1` at the border."""
     backbone = TwoTowerAlexNet()
     images = jax.random.normal(jax.random.key(0), (1, 63, 63, 3))
-    variables = backbone.init(jax.random.key(1), images, train=False)
+    variables = jax.jit(partial(backbone.init, train=False))(jax.random.key(1), images)
     variables = jax.tree.map(lambda leaf: 10 * leaf, variables)  # that maxima differ visibly
     other = jax.tree.map(jnp.copy, variables)
     # Map 90 of `conv1` is in the second tower, and no neighbor of a map of the first.
@@ -201,7 +203,8 @@ def test_two_towers_meet_in_the_third_convolution_only():
 def test_two_towers_normalize_before_pooling():
     backbone = TwoTowerAlexNet()
     images = 50 * jax.random.normal(jax.random.key(0), (1, 63, 63, 3))
-    endpoints, _ = backbone.init_with_output(jax.random.key(1), images, train=False)
+    run = jax.jit(partial(backbone.init_with_output, train=False))
+    endpoints, _ = run(jax.random.key(1), images)
     x = np.asarray(endpoints["conv1"], np.float64)
     assert x.min() == 0
     padded = np.pad(x**2, [(0, 0)] * 3 + [(2, 2)])
@@ -251,7 +254,7 @@ def test_family_ends_in_the_same_map():
 def test_stages_computed_again_give_the_same_gradients(name):
     images = jax.random.normal(jax.random.key(0), (2, 63, 63, 3))
     kept, again = (create_backbone(name, checkpoint=checkpoint) for checkpoint in (False, True))
-    variables = kept.init(jax.random.key(1), images, train=False)
+    variables = jax.jit(partial(kept.init, train=False))(jax.random.key(1), images)
 
     def loss(backbone, variables):
         endpoints = backbone.apply(variables, images, train=False)

@@ -26,24 +26,11 @@ from convnets.models.lenet import LENET5_CONNECTIONS
 from convnets.ops import max_pool
 from convnets.summary import summarize
 
+from .variables import draw_variables
+
 
 def draw(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-
-
-def initialize(model, image_shape):
-    """Variables of a model, with every parameter and statistic away from where it starts."""
-    images = jnp.ones((1, *image_shape))
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-    rng = np.random.default_rng(1)
-
-    def fill(path, shape):
-        noise = rng.standard_normal(shape.shape).astype(np.float32)
-        if path[-1].key in ("scale", "var", "coefficient"):
-            return np.abs(1 + 0.1 * noise)
-        return noise * np.sqrt(2 / np.prod(shape.shape[:-1]), dtype=np.float32)
-
-    return jax.tree.map_with_path(fill, shapes)
 
 
 def apply(model, variables, images):
@@ -123,7 +110,7 @@ WITHOUT_PADDING = {  # a model, the images it is trained on, larger ones, and it
 def test_without_padding_the_map_is_the_sliding_window(name):
     make, image_shape, larger, stride = WITHOUT_PADDING[name]
     model, images = make(), draw(2, *larger)
-    variables = initialize(model, image_shape)
+    variables = draw_variables(model, image_shape)
     whole, whole_variables = to_fully_convolutional(model, variables, image_shape)
     logits = apply(whole, whole_variables, images)
     expected = slide(model, variables, images, image_shape[:2], stride)
@@ -147,7 +134,7 @@ PADDED = {
 def test_with_padding_every_place_is_the_head_of_its_window(name):
     image_shape, larger = PADDED[name]
     model, images = create_model(name, num_classes=5), draw(2, *larger)
-    variables = initialize(model, image_shape)
+    variables = draw_variables(model, image_shape)
     whole, whole_variables = to_fully_convolutional(model, variables, image_shape)
     logits = apply(whole, whole_variables, images)
 
@@ -168,7 +155,7 @@ def test_with_padding_every_place_is_the_head_of_its_window(name):
 def test_at_the_trained_size_it_is_the_classifier(name):
     image_shape = PADDED.get(name, ((28, 28, 1),))[0]
     model, images = create_model(name, num_classes=5), draw(2, *image_shape)
-    variables = initialize(model, image_shape)
+    variables = draw_variables(model, image_shape)
     whole, whole_variables = to_fully_convolutional(model, variables, image_shape)
     logits = apply(whole, whole_variables, images)
     assert difference(logits, apply(model, variables, images)[:, None, None]) < 1e-5
@@ -177,7 +164,7 @@ def test_at_the_trained_size_it_is_the_classifier(name):
 def test_with_padding_crops_differ_at_their_borders():
     """What the docstring says: equal up to padding, and only up to that."""
     model, images = create_model("lenet5"), draw(1, 36, 36, 1)
-    variables = initialize(model, (28, 28, 1))
+    variables = draw_variables(model, (28, 28, 1))
     whole, whole_variables = to_fully_convolutional(model, variables)
     crops = slide(model, variables, images, (28, 28), 4)
     assert 0.01 < difference(apply(whole, whole_variables, images), crops) < 1
@@ -188,7 +175,7 @@ def test_with_padding_crops_differ_at_their_borders():
 
 def test_kernels_are_the_dense_ones_reshaped():
     model = create_model("lenet5")
-    variables = initialize(model, (28, 28, 1))
+    variables = draw_variables(model, (28, 28, 1))
     whole, after = to_fully_convolutional(model, variables)
     params = after["params"]
     assert params["backbone"] is variables["params"]["backbone"]
@@ -209,7 +196,7 @@ def test_kernels_are_the_dense_ones_reshaped():
 
 def test_parameters_alone_come_back_alone():
     model, images = create_model("lenet1"), draw(1, 32, 36, 1)
-    variables = initialize(model, (28, 28, 1))
+    variables = draw_variables(model, (28, 28, 1))
     whole, expected = to_fully_convolutional(model, variables)
     same, params = to_fully_convolutional(model, variables["params"])
     assert same == whole
@@ -220,7 +207,7 @@ def test_parameters_alone_come_back_alone():
 
 def test_endpoints_training_and_folding_go_on():
     model, images = create_model("cifar_resnet8"), draw(2, 40, 36, 3)
-    variables = initialize(model, (32, 32, 3))
+    variables = draw_variables(model, (32, 32, 3))
     whole, variables = to_fully_convolutional(model, variables)
     endpoints = whole.apply(variables, images, train=False, method="endpoints")
     assert list(endpoints) == ["stem", "stage1", "stage2", "stage3", "pre_logits", "logits"]
@@ -239,7 +226,7 @@ def test_images_in_which_the_window_does_not_fit_are_refused():
     for name, shape in (("lenet5", (24, 28, 1)), ("cifar_resnet8", (28, 28, 3))):
         model = create_model(name)
         image_shape = (28, 28, 1) if name == "lenet5" else (32, 32, 3)
-        variables = initialize(model, image_shape)
+        variables = draw_variables(model, image_shape)
         whole, variables = to_fully_convolutional(model, variables)
         assert apply(whole, variables, draw(1, *image_shape)).shape == (1, 1, 1, 10)
         with pytest.raises(UserError, match="larger images"):
@@ -256,7 +243,7 @@ class Row(nn.Module):
 
 def test_what_is_no_such_classifier_is_refused():
     model = create_model("lenet5", activation=jnp.tanh)
-    variables = initialize(model, (28, 28, 1))
+    variables = draw_variables(model, (28, 28, 1))
     with pytest.raises(UserError, match=r"image_shape is needed: the \(H, W, C\)"):
         to_fully_convolutional(model, variables)
     to_fully_convolutional(model, variables, (28, 28, 1))
@@ -270,7 +257,7 @@ def test_what_is_no_such_classifier_is_refused():
     for backbone in (Row(), create_model("mlp").backbone):
         model = Classifier(backbone, 2)
         with pytest.raises(UserError, match="a row of values, which has no places"):
-            to_fully_convolutional(model, initialize(model, (4, 4, 1)), (4, 4, 1))
+            to_fully_convolutional(model, draw_variables(model, (4, 4, 1)), (4, 4, 1))
     headless = create_model("lenet1", num_classes=0)
     with pytest.raises(UserError, match="without a dense layer"):
-        to_fully_convolutional(headless, initialize(headless, (28, 28, 1)))
+        to_fully_convolutional(headless, draw_variables(headless, (28, 28, 1)))

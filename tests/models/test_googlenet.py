@@ -12,6 +12,7 @@ from convnets.layers import BatchNorm
 from convnets.models import create_model
 
 from .shapes import endpoint_sizes
+from .variables import draw_variables
 
 IMAGES = np.random.default_rng(0).random((4, 48, 48, 3), np.float32)
 
@@ -48,8 +49,7 @@ def test_without_auxiliary_heads_as_many_parameters_as_published():
 @pytest.fixture(scope="module")
 def made():
     model = create_model("googlenet", num_classes=3)
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(IMAGES)
-    return model, variables
+    return model, draw_variables(model, IMAGES.shape[1:])
 
 
 def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
@@ -60,12 +60,23 @@ def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
 
     def loss(params, weight):
         loss_fn = convnets.classification_loss(model, auxiliary_weight=weight)
-        value, (batch_stats, metrics) = loss_fn(params, variables["batch_stats"], batch, key)
-        return value, (batch_stats, metrics)
+        return loss_fn(params, variables["batch_stats"], batch, key)
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (value, (statistics, metrics)), grads = run(variables["params"], 0.3)
-    (plain, (_, plain_metrics)), plain_grads = run(variables["params"], 0.0)
+    @jax.jit
+    def run(params, weight):
+        """The loss, its gradient, and what the heads sow: one program, with one forward pass."""
+        dropout = {"dropout": jax.random.split(key)[1]}
+        _, sown = model.apply(
+            {**variables, "params": params},
+            IMAGES,
+            train=True,
+            mutable=["batch_stats", "auxiliary"],
+            rngs=dropout,
+        )
+        return jax.value_and_grad(loss, has_aux=True)(params, weight), sown["auxiliary"]
+
+    ((value, (statistics, metrics)), grads), sown = run(variables["params"], 0.3)
+    ((plain, (_, plain_metrics)), plain_grads), _ = run(variables["params"], 0.0)
     for number in (1, 2):
         name = f"auxiliary{number}"
         assert np.abs(grads[name]["head"]["kernel"]).max() > 0
@@ -76,14 +87,7 @@ def test_auxiliary_heads_train_with_the_model_and_are_never_returned(made):
     assert np.abs(grads["backbone"][early]["branch1"]["conv"]["kernel"]).max() > 0
     assert metrics["loss"][0] == plain_metrics["loss"][0]  # the metric is that of the logits
 
-    _, sown = model.apply(
-        variables,
-        IMAGES,
-        train=True,
-        mutable=["batch_stats", "auxiliary"],
-        rngs={"dropout": jax.random.split(key)[1]},
-    )
-    heads = [jax.tree.leaves(sown["auxiliary"][f"auxiliary{n}_logits"])[0] for n in (1, 2)]
+    heads = [jax.tree.leaves(sown[f"auxiliary{n}_logits"])[0] for n in (1, 2)]
     values = [convnets.losses.softmax_cross_entropy(x, batch["label"]).mean() for x in heads]
     np.testing.assert_allclose(value - plain, 0.3 * sum(values), rtol=1e-4)
 
@@ -114,12 +118,16 @@ def test_heads_take_the_norm_and_the_precision_of_the_model():
 def test_heads_can_be_left_out(made):
     model, variables = made
     without = create_model("googlenet", num_classes=3, auxiliary=())
-    fewer = jax.tree.map(lambda x: x, variables)
-    for name in ("auxiliary1", "auxiliary2"):
-        del fewer["params"][name], fewer["batch_stats"][name]
-    run = jax.jit(lambda model, v: model.apply(v, IMAGES, train=False), static_argnums=0)
-    np.testing.assert_allclose(run(without, fewer), run(model, variables), rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def run(variables):  # both in one program, in which what they share is there once
+        fewer = jax.tree.map(lambda x: x, variables)
+        for name in ("auxiliary1", "auxiliary2"):
+            del fewer["params"][name], fewer["batch_stats"][name]
+        both = (without, fewer), (model, variables)
+        return [model.apply(variables, IMAGES, train=False) for model, variables in both]
+
+    np.testing.assert_allclose(*run(variables), rtol=1e-5, atol=1e-6)
+    wrong = create_model("googlenet", auxiliary=(("inception9", None),))
     with pytest.raises(UserError, match="inception9"):
-        create_model("googlenet", auxiliary=(("inception9", None),)).init(
-            jax.random.key(0), IMAGES, train=False
-        )
+        jax.eval_shape(partial(wrong.init, train=False), jax.random.key(0), IMAGES)

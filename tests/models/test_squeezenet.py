@@ -6,6 +6,7 @@ from convnets.errors import UserError
 from convnets.models import create_model
 
 from .shapes import endpoint_sizes
+from .variables import draw_variables
 
 
 def test_sizes_of_both_versions():
@@ -32,19 +33,25 @@ def test_poolings_round_up():
 def test_the_head_scores_pixels_and_pools_what_is_left_of_them():
     model = create_model("squeezenet1_1", num_classes=3)
     images = np.random.default_rng(0).random((2, 63, 63, 3), np.float32)
-    variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(images)
-    endpoints = model.apply(variables, images, train=False, method="endpoints")
+    headless = create_model("squeezenet1_1", num_classes=0)
+    largest = create_model("squeezenet1_1", num_classes=3, pool="max")
+    variables = draw_variables(model, images.shape[1:])
+
+    @jax.jit
+    def run(variables):  # all in one program, in which the backbone is there once
+        bare = {"params": {"backbone": variables["params"]["backbone"]}}
+        return (
+            model.apply(variables, images, train=False, method="endpoints"),
+            headless.apply(bare, images, train=False),
+            largest.apply(variables, images, train=False),
+        )
+
+    endpoints, features, logits = run(variables)
     head = jax.tree.map(np.asarray, variables["params"]["head"])
     scores = np.asarray(endpoints["fire9"]) @ head["kernel"] + head["bias"]
     expected = np.maximum(scores, 0).mean((1, 2))
     np.testing.assert_allclose(endpoints["logits"], expected, rtol=1e-4, atol=1e-6)
-    headless = create_model("squeezenet1_1", num_classes=0)
-    features = headless.apply(
-        {"params": {"backbone": variables["params"]["backbone"]}}, images, train=False
-    )
     np.testing.assert_allclose(features, endpoints["fire9"].mean((1, 2)), rtol=1e-4, atol=1e-6)
-    largest = create_model("squeezenet1_1", num_classes=3, pool="max")
-    logits = largest.apply(variables, images, train=False)
     np.testing.assert_allclose(logits, np.maximum(scores, 0).max((1, 2)), rtol=1e-4, atol=1e-6)
 
 
