@@ -81,11 +81,11 @@ def test_learns_parity_from_most_first_weights():
 
     def train(key):
         first, second = jax.random.split(key)
-        params = madaline.initialize_madaline(first, inputs=3, hidden=6)
-        params, errors = madaline.train_madaline(params, x, targets, second, epochs=100)
+        params = madaline.initialize_madaline(first, inputs=3, hidden=4)
+        params, errors = madaline.train_madaline(params, x, targets, second, epochs=50)
         return (madaline.run_madaline(params, x)[1] != targets).sum(), errors
 
     wrong, errors = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(7), 30))
     np.testing.assert_array_equal(wrong, errors[:, -1])
-    assert np.mean(wrong == 0) > 0.6
+    assert np.mean(wrong == 0) > 0.5
     assert (errors[:, 0] > 0).any()
