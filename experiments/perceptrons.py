@@ -161,8 +161,8 @@ def table(archive: dict) -> str:
     modules = [("gradient by hand", "off JAX's", "off central differences", "as printed")]
     for x in found["module"]:
         printed = "" if x["as_printed"] is None else f"{x['as_printed']:.1f}"
-        off = (f"{x['from_jax']:.0e}", f"{x['from_differences']:.0e}", printed)
-        modules.append((x["module"], *off))
+        off = [f"{x[name]:.0e}" if x[name] else "0" for name in ("from_jax", "from_differences")]
+        modules.append((x["module"], *off, printed))
     return f"{format_table(rows)}\n\n{format_table(modules)}\n\n{origin(archive)}"
 
 
