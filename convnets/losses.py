@@ -58,6 +58,40 @@ def squared_error(prediction, target):
     return 0.5 * jnp.sum(jnp.square(prediction - target), range(1, prediction.ndim))
 
 
+def perceptron_loss(prediction, label):
+    """`max(0, -label prediction)` for labels -1 or 1: `[B] -> [B]`.
+
+    Differs: at a prediction of 0 the derivative is `-label`, not half of it as `jax.grad` of
+    `max` has it (`optax.losses.perceptron_loss`); a perceptron that begins with zeros would else
+    learn half of its first example.
+
+    Raises: TypeError for integer predictions, ValueError for shapes that differ.
+
+    Reference: Rosenblatt 1962; as a loss Collobert 2015, "Perceptron: Rosenblatt (1957)".
+
+    >>> perceptron_loss(jnp.array([3.0, -3.0]), jnp.array([-1, -1])).tolist()
+    [3.0, 0.0]
+    """
+    margin = _margin(prediction, label)
+    return jnp.where(margin <= 0, -margin, 0)
+
+
+def logistic_loss(prediction, label):
+    """`log(1 + exp(-label prediction))` for labels -1 or 1, in nats: `[B] -> [B]`.
+
+    The derivative by the prediction is `p - 1` at the label 1, and `p` at -1, with
+    `p = 1 / (1 + exp(-prediction))`, the probability of the label 1.
+
+    Raises: TypeError for integer predictions, ValueError for shapes that differ.
+
+    Reference: Ranzato 2012, "Linear classifier: logistic regression".
+
+    >>> logistic_loss(jnp.array([1e4, -1e4]), jnp.array([-1, -1])).tolist()
+    [10000.0, 0.0]
+    """
+    return jax.nn.softplus(-_margin(prediction, label))
+
+
 def one_hot(labels, classes, *, on=1.0, off=0.0):
     """Labels `[…]` as targets `[…, classes]`, float32: `on` at the label, `off` elsewhere. The
     targets of a label outside 0 to classes - 1 are NaN.
@@ -116,6 +150,13 @@ def _pick(values, labels):
     gradient is then no scatter."""
     chosen = _chosen(labels, values.shape[-1])
     return jnp.where(chosen.any(-1), jnp.where(chosen, values, 0).sum(-1), jnp.nan)
+
+
+def _margin(prediction, label):
+    prediction = _as_floats(prediction, "prediction")
+    label = jnp.asarray(label, prediction.dtype)
+    _require_same_shape(prediction, label, "prediction and label")
+    return label * prediction
 
 
 def _as_floats(x, name):

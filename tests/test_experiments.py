@@ -14,7 +14,7 @@ from . import shell
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
-TOOLS = ("archive", "cases", "input_loaders", "report", "tables")
+TOOLS = ("archive", "cases", "input_loaders", "perceptron_parts", "report", "tables")
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 

@@ -68,6 +68,26 @@ def test_cross_entropy_is_that_of_pytorch(shared):
             np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_losses_of_one_score_are_their_formulas():
+    random = np.random.default_rng(0)
+    scores, signs = random.normal(size=20), random.choice([-1, 1], 20)
+    for loss, expected in (
+        (losses.perceptron_loss, np.maximum(0, -signs * scores)),
+        (losses.logistic_loss, np.log(1 + np.exp(-signs * scores))),
+    ):
+        found = loss(scores.astype(np.float32), signs)
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        with jax.enable_x64(True):
+            check_grads(lambda x, loss=loss: loss(x, signs), (scores,), order=1, eps=1e-6)
+        at_zero = jax.vmap(jax.grad(loss))(jnp.zeros(2), jnp.array([1.0, -1.0]))
+        assert at_zero.tolist() == ([-1, 1] if loss is losses.perceptron_loss else [-0.5, 0.5])
+        with pytest.raises(TypeError, match="expected floats"):
+            loss(signs, signs)
+        with pytest.raises(ValueError, match="differ in shape"):
+            loss(scores, signs[1:])
+
+
 def test_cross_entropy_of_huge_logits_and_half_precision():
     logits = jnp.array([[1e4, -1e4, 0.0]])
     loss, gradient = jax.value_and_grad(
