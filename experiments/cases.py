@@ -46,11 +46,17 @@ def run_cases(
 
     Returns: a dict for each case, in their order: the case, what it found and its `seconds`.
 
-    Raises: UserError for results that were found under other settings, or on another machine.
+    Raises: UserError for results that were found under other settings, or on another machine, and
+    for nothing to go on with.
     """
     default = settings(config) == settings(type(config)())
     path = config.archive or (RESULTS / f"{name}.json" if default else None)
-    done = _read_finished(path, config) if config.resume else []
+    there = path is not None and path.exists()
+    if config.resume and config.workdir is None and not there:
+        raise UserError(
+            "--resume needs the --workdir of the runs to go on with, or their --archive"
+        )
+    done = _read_finished(path, config) if config.resume and there else []
     results = []
     for case in cases:
         found = next((line for line in done if line.items() >= _as_json(case).items()), None)
@@ -81,8 +87,6 @@ def require_whole(result) -> None:
 
 
 def _read_finished(path, config):
-    if path is None or not path.exists():
-        return []
     archive = json.loads(path.read_text())
     here = {"hardware": describe_hardware(), "versions": describe_versions()}
     for what, now in {"settings": _as_json(settings(config)), **here}.items():

@@ -17,10 +17,10 @@ that and no weight decay 0.76 %. What is measured on test is the last state of e
 
 import dataclasses
 import statistics
-from pathlib import Path
 
 import tyro
-from archive import RESULTS, settings, summarize_run, write_archive
+from archive import summarize_run
+from cases import Common, can_go_on, require_whole, run_cases
 from tables import format_table, origin
 
 import convnets
@@ -29,7 +29,7 @@ NAME = "mnist_lenet5"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Common):
     """Train LeNet-5 on MNIST, once for each seed, and archive what each run reaches."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -46,54 +46,30 @@ class Config:
     augment: tuple[str, ...] = ("translate", "rotate")
     validation: float = 0.0
     """Share of the training split that is set apart and measured in place of the test split."""
-    quick: bool = False
-    """Five epochs of the embedded digits, one seed: shows within seconds that everything runs."""
-    data_dir: str | None = None
-    """Where TensorFlow Datasets' sets are. Default: TFDS_DATA_DIR, else TFDS's own."""
-    workdir: Path | None = None
-    """Folder for the runs' metrics and checkpoints, one folder a seed."""
-    resume: bool = False
-    """Go on in workdir: finished runs are read from there, the one that broke off goes on."""
-    archive: Path | None = None
-    """File for the results. Default: experiments/results/mnist_lenet5.json for the settings above
-    as they are; with others, none."""
 
 
 def main(config: Config) -> None:
-    if config.resume and config.workdir is None:
-        raise convnets.UserError("--resume needs the --workdir of the runs to go on with")
-    archive = config.archive
-    if archive is None and settings(config) == settings(Config()):
-        archive = RESULTS / f"{NAME}.json"
-    quick = {}
-    if config.quick:
-        quick = {"data": "digits", "epochs": 5, "seeds": config.seeds[:1]}
-    config, given = dataclasses.replace(config, **quick), config
+    small = {"data": "digits", "epochs": 5, "seeds": config.seeds[:1]}
+    used = dataclasses.replace(config, **small) if config.quick else config
     dataset = convnets.load_dataset(
-        config.data, data_dir=config.data_dir, validation=config.validation
+        used.data, data_dir=config.data_dir, validation=config.validation
     )
     split = "test"
     if config.validation:
         split = "validation"
         dataset = dataclasses.replace(dataset, test=dataset.validation, validation=None)
-    results = []
-    for seed in config.seeds:
-        result = run(config, dataset, seed)
-        if result.signal is not None:
-            raise SystemExit(128 + result.signal)
-        results.append({"seed": seed, **summarize_run(result.history, split)})
-        print(results[-1])
-        if archive is not None:
-            minutes = sum(repetition["seconds"] for repetition in results) / 60
-            write_archive(archive, NAME, given, results, minutes)
+
+    def run_case(case, folder):
+        return summarize_run(run(used, dataset, folder, **case).history, split)
+
+    results = run_cases(NAME, config, [{"seed": seed} for seed in used.seeds], run_case)
     errors = [repetition[f"{split}_error_percent"] for repetition in results]
     print(f"{split} error: {errors} %, median {statistics.median(errors):.2f} %")
 
 
-def run(config: Config, dataset, seed: int):
+def run(config: Config, dataset, folder, seed: int):
     """One training, or the rest of it."""
-    workdir = config.workdir and config.workdir / f"seed_{seed}"
-    return convnets.fit(
+    result = convnets.fit(
         convnets.create_model("lenet5", num_classes=dataset.num_classes),
         dataset,
         identity={"data_dir": config.data_dir},
@@ -106,9 +82,10 @@ def run(config: Config, dataset, seed: int):
         ema=config.ema,
         augment=config.augment,
         seed=seed,
-        workdir=workdir and str(workdir),
-        resume=config.resume and (workdir / "config.json").exists(),
+        **can_go_on(folder, config),
     )
+    require_whole(result)
+    return result
 
 
 def table(archive: dict) -> str:

@@ -14,7 +14,15 @@ from . import shell
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
-TOOLS = ("archive", "cases", "input_loaders", "perceptron_parts", "report", "tables")
+TOOLS = (
+    "archive",
+    "cases",
+    "input_loaders",
+    "mnist_systems",
+    "perceptron_parts",
+    "report",
+    "tables",
+)
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
@@ -92,7 +100,9 @@ def test_mnist_lenet5_goes_on_where_it_stopped(tmp_path):
     assert "Traceback" not in third.stderr
     fourth = run("mnist_lenet5", "--quick", "--resume", folder=tmp_path)
     assert fourth.returncode == 1
-    assert fourth.stderr == "mnist_lenet5: --resume needs the --workdir of the runs to go on with\n"
+    assert fourth.stderr == (
+        "mnist_lenet5: --resume needs the --workdir of the runs to go on with, or their --archive\n"
+    )
     assert snapshot() == kept
 
 

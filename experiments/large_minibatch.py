@@ -1,0 +1,171 @@
+"""With a rate proportional to the batch and a gradual warm-up, large batches lose nothing at first.
+
+Command:    python experiments/large_minibatch.py --data-dir DIR    (DIR holds TFDS's fashion_mnist)
+Hardware:   see results/large_minibatch.json
+Minutes:    see there
+Reference:  Goyal et al. 2017, "Accurate, large minibatch SGD", tables 1 and 2, figure 1: 23.60 %
+            error on ImageNet at 256, 23.74 % at 8192, without warm-up 24.84 %, worse from 16k on
+Ours:       see the table and the figure of README.md, made from results/large_minibatch.json
+
+LeNet-5 on Fashion-MNIST, momentum 0.9, 15 epochs, cosine. The rate is 0.02 for 64 images and grows
+with the batch ("scaled"), or stays ("fixed"). Warm-up lasts 2 epochs: "gradual" from 64 images'
+rate up to the batch's, "constant" at 64 images' rate, or "none". There is no batch norm in this
+network, so that a rate that is too large early on is seen at once; without it the paper's other
+remedies (last scales of zero, groups of the workers' size) do not arise.
+"""
+
+import dataclasses
+import statistics
+
+import tyro
+from archive import summarize_run
+from cases import Common, can_go_on, require_whole, run_cases
+from tables import format_table, origin
+
+import convnets
+
+NAME = "large_minibatch"
+BASE = 64
+WAYS = {  # how the rate grows with the batch, and the warm-up
+    "scaled, gradual": (True, "gradual"),
+    "scaled, none": (True, None),
+    "scaled, constant": (True, "constant"),
+    "fixed, none": (False, None),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Train with batches of 64 to 8192 images in four ways, and archive the test errors."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+    epochs: float = 15
+    warmup_epochs: float = 2
+    learning_rate: float = 0.02
+    """For 64 images."""
+
+
+def main(config: Config) -> None:
+    small = {"batch_sizes": (64, 128), "epochs": 0.1, "warmup_epochs": 0.05, "seeds": (0,)}
+    used = dataclasses.replace(config, **small) if config.quick else config
+    dataset = convnets.load_dataset(
+        "digits" if config.quick else "fashion_mnist", data_dir=config.data_dir
+    )
+    cases = [
+        {"way": way, "batch_size": batch_size, "seed": seed}
+        for seed in used.seeds
+        for batch_size in used.batch_sizes
+        for way in WAYS
+        if batch_size > BASE or way == "scaled, none"
+    ]
+    run_cases(NAME, config, cases, lambda case, folder: run(used, dataset, folder, **case))
+
+
+def run(config: Config, dataset, folder, way: str, batch_size: int, seed: int) -> dict:
+    """One training; where the loss does not stay finite, the error of a guess."""
+    scaled, warmup = WAYS[way]
+    rate = config.learning_rate
+    if scaled:
+        rate = convnets.linear_scaling(rate, batch_size, base=BASE)
+    steps = round(config.epochs * len(dataset.train) / batch_size)
+    warmup_steps = round(config.warmup_epochs * len(dataset.train) / batch_size)
+    try:
+        result = convnets.fit(
+            convnets.create_model("lenet5", num_classes=dataset.num_classes),
+            dataset,
+            steps=max(steps, 2),
+            batch_size=batch_size,
+            optimizer="momentum",
+            learning_rate=rate,
+            warmup=warmup_steps if warmup else 0,
+            warmup_kind=warmup or "gradual",
+            warmup_rate=config.learning_rate if warmup else None,
+            augment="none",
+            seed=seed,
+            evaluate_every=max(steps, 2),
+            progress=False,
+            **can_go_on(folder, config),
+        )
+    except convnets.UserError as error:
+        if "finite" not in str(error):
+            raise
+        return {"test_error_percent": 90.0, "diverged": True}
+    require_whole(result)
+    return {**summarize_run(result.history), "diverged": False}
+
+
+def errors(archive: dict, way: str, batch_size: int) -> list[float]:
+    """Of all seeds."""
+    if batch_size == BASE:
+        way = "scaled, none"
+    return [
+        x["test_error_percent"]
+        for x in archive["results"]
+        if x["way"] == way and x["batch_size"] == batch_size
+    ]
+
+
+def covered(archive: dict) -> int:
+    """The largest batch up to which scaling with gradual warm-up stays within one deviation, of
+    the seeds at 64 images or of its own seeds, of the mean at 64 images."""
+    base, largest = errors(archive, "scaled, none", BASE), BASE
+    for batch_size in sorted(archive["settings"]["batch_sizes"])[1:]:
+        found = errors(archive, "scaled, gradual", batch_size)
+        if not found:
+            break
+        deviation = max(statistics.stdev(base), statistics.stdev(found))
+        if statistics.mean(found) > statistics.mean(base) + deviation:
+            break
+        largest = batch_size
+    return largest
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    rows = [("Fashion-MNIST, batch", *WAYS)]
+    for batch_size in archive["settings"]["batch_sizes"]:
+        found = [errors(archive, way, batch_size) for way in WAYS]
+        rows.append((f"{batch_size}", *(format_errors(x) for x in found)))
+    return (
+        f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
+        f"{len(archive['settings']['seeds'])} seeds. Scaled with gradual warm-up, batches of up to "
+        f"{covered(archive)} stay within one deviation of {BASE}."
+    )
+
+
+def format_errors(found: list[float]) -> str:
+    if not found:
+        return ""
+    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.2f}{spread}"
+
+
+def figure(archive: dict):
+    """Mean test error by batch, a line for each way."""
+    import matplotlib.pyplot as plt
+
+    drawn, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for way in WAYS:
+        sizes = [b for b in archive["settings"]["batch_sizes"] if errors(archive, way, b)]
+        found = [errors(archive, way, b) for b in sizes]
+        means = [statistics.mean(x) for x in found]
+        spread = [statistics.stdev(x) if len(x) > 1 else 0 for x in found]
+        axis.errorbar(sizes, means, spread, marker="o", markersize=3, capsize=3, label=way)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(archive["settings"]["batch_sizes"], archive["settings"]["batch_sizes"])
+    axis.set_xlabel("images in a batch")
+    axis.set_ylabel("test error on Fashion-MNIST [%]")
+    axis.set_yscale("log")
+    axis.set_yticks([8, 10, 15, 20, 40, 90], [8, 10, 15, 20, 40, 90])
+    axis.minorticks_off()
+    axis.legend(title="rate, warm-up")
+    axis.grid(alpha=0.3)
+    return drawn
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except convnets.UserError as error:
+        raise SystemExit(f"{NAME}: {error}") from None

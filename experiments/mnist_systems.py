@@ -1,0 +1,187 @@
+"""The systems of `mnist_table.py`: each row's classifier or network, and its settings."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
+import convnets
+from convnets.layers import BatchNorm, Conv, relu
+from convnets.models import MLP, Classifier
+from convnets.models.perceptron import DenseLayers
+from convnets.ops import image, max_pool
+
+QUICK = {"steps": 2, "batch_size": 8}
+
+
+class DigitNet(nn.Module):
+    """Three convolutions with batch norm, each before a pooling, for 28x28 pixels.
+
+    Endpoints: `stage1 [B, 14, 14, 32]`, `stage2 [B, 7, 7, 64]`, `stage3 [B, 3, 3, 128]`.
+    """
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        x, endpoints = images, {}
+        for number, (features, size) in enumerate(((32, 5), (64, 3), (128, 3)), 1):
+            conv = Conv(features, size, padding=size // 2, use_bias=False, name=f"conv{number}")
+            x = BatchNorm(name=f"bn{number}")(conv(x), train=train)
+            x = endpoints[f"stage{number}"] = max_pool(relu(x), 2)
+        return endpoints
+
+
+def create_mlp(*widths: int) -> Classifier:
+    return Classifier(MLP(widths), num_classes=10)
+
+
+def create_cnn() -> Classifier:
+    hidden = partial(DenseLayers, features=(256,), dropout=0.2)
+    return Classifier(DigitNet(), num_classes=10, hidden=hidden, pool="flatten", dropout=0.5)
+
+
+NETWORKS = {
+    "linear": partial(convnets.create_model, "linear", num_classes=10),
+    "mlp_1000": partial(create_mlp, 1000),
+    "mlp_800": partial(create_mlp, 800),
+    "mlp_9x1000": partial(create_mlp, *[1000] * 9),
+    "cnn": create_cnn,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A row: the errors printed in the two lectures, and how it is made here.
+
+    Attributes:
+      printed: test errors in %, of Collobert 2015 and of Ranzato 2012; None where not printed.
+      fit_classifier: `seed -> classifier` of scikit-learn; None for a network.
+      network: of `NETWORKS`.
+      augment: of its training images; None for none.
+      options: of `convnets.fit`.
+      widths: of the digits, a member of a committee for each; none for one network.
+      draws: whether another seed gives another result.
+    """
+
+    printed: tuple[float | None, float | None]
+    fit_classifier: Callable | None = None
+    network: str | None = None
+    augment: Callable | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    widths: tuple[int | None, ...] = ()
+    draws: bool = True
+
+
+ADAMW = {"optimizer": "adamw", "batch_size": 128, "schedule": "cosine"}
+CNN = {**ADAMW, "learning_rate": 0.003, "weight_decay": 0.1, "epochs": 20}
+SYSTEMS = {
+    "linear classifier": System(
+        (None, 12.0), network="linear", options={**ADAMW, "learning_rate": 0.001, "epochs": 10}
+    ),
+    "boosted stumps": System(
+        (None, 7.7),
+        lambda seed: HistGradientBoostingClassifier(
+            max_leaf_nodes=2, max_iter=400, learning_rate=0.5, early_stopping=False,
+            random_state=seed,
+        ),
+        draws=False,
+    ),
+    "k nearest neighbors, Euclidean": System(
+        (None, 5.0), lambda seed: KNeighborsClassifier(3), draws=False
+    ),
+    "boosted trees": System(
+        (None, 1.5),
+        lambda seed: HistGradientBoostingClassifier(
+            max_leaf_nodes=31, max_iter=200, learning_rate=0.2, l2_regularization=1.0,
+            max_features=0.1, early_stopping=False, random_state=seed,
+        ),
+        draws=False,
+    ),
+    "SVM with Gaussian kernel": System(
+        (1.4, 1.4), lambda seed: SVC(C=10, gamma=0.025, cache_size=1000), draws=False
+    ),
+    "1000 hidden units, squared error": System(
+        (4.5, None),
+        network="mlp_1000",
+        options={**ADAMW, "learning_rate": 0.001, "epochs": 20, "loss": "squared_error"},
+    ),
+    "800 hidden units": System(
+        (1.6, 1.6),
+        network="mlp_800",
+        options={**ADAMW, "learning_rate": 0.002, "weight_decay": 0.2, "epochs": 20},
+    ),
+    "convolutional network": System((0.8, None), network="cnn", options=CNN),
+    "convolutional network, distortions": System(
+        (0.4, None), network="cnn", augment=image.elastic_affine, options=CNN
+    ),
+    "9 layers of 1000 units, distortions": System(
+        (0.4, None),
+        network="mlp_9x1000",
+        augment=image.elastic_affine,
+        options={**ADAMW, "learning_rate": 0.0005, "weight_decay": 0.01, "epochs": 60},
+    ),
+    "committee, distortions": System(
+        (None, None),
+        network="cnn",
+        augment=image.elastic_affine,
+        options=CNN,
+        widths=(None, 12, 14, 16, 18),
+    ),
+}  # fmt: skip
+
+
+def with_width(dataset, width: int | None):
+    """The data set with every digit stretched to a width in pixels; None leaves it."""
+    if width is None:
+        return dataset
+    splits = {
+        name: dataclasses.replace(source, images=stretch(source.images, width))
+        for name, source in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, **splits)
+
+
+def stretch(images, width: int):
+    """uint8 images with every digit stretched to a width in pixels."""
+    one = jax.jit(jax.vmap(partial(image.normalize_width, width=width)))
+    parts = [one(image.to_float(images[i : i + 5000])) for i in range(0, len(images), 5000)]
+    return np.concatenate([np.round(255 * np.asarray(part)).astype(np.uint8) for part in parts])
+
+
+def run_classifier(system: System, dataset, seed: int, *, quick: bool) -> dict:
+    """A classifier of scikit-learn on pixels from 0 to 1."""
+    train, test = (
+        source.batch(range(min(len(source), 100) if quick else len(source)))
+        for source in (dataset.train, dataset.test)
+    )
+    pixels = [x["image"].reshape(len(x["image"]), -1) / np.float32(255) for x in (train, test)]
+    classifier = system.fit_classifier(seed).fit(pixels[0], train["label"])
+    errors = int(np.sum(classifier.predict(pixels[1]) != test["label"]))
+    return describe_errors(errors, len(test["label"]))
+
+
+def run_committee(system: System, dataset, seed: int, train) -> dict:
+    """The mean of its members' probabilities."""
+    members, each = [], []
+    for width in system.widths:
+        model, result = train(width)
+        preprocess = None if width is None else partial(stretch, width=width)
+        members.append(convnets.Member(model, result.state, preprocess))
+        each.append(round(100 * (1 - result.history[-1]["test_accuracy"]), 4))
+    test = dataset.test.batch(range(len(dataset.test)))
+    answers = convnets.predict_committee(members, test["image"]).argmax(1)
+    errors = int(np.sum(answers != test["label"]))
+    return {**describe_errors(errors, len(answers)), "member_error_percent": each}
+
+
+def describe_errors(errors: int, examples: int) -> dict:
+    return {
+        "test_error_percent": round(100 * errors / examples, 4),
+        "test_errors": errors,
+        "test_examples": examples,
+    }
