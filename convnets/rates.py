@@ -1,5 +1,6 @@
 """Finding a learning rate: a short run at ever larger ones."""
 
+import io
 import math
 import os
 from typing import NamedTuple
@@ -73,6 +74,12 @@ class Finding(NamedTuple):
         axes.grid(alpha=0.3)
         axes.legend()
         return figure
+
+    def _repr_png_(self):
+        """The picture, where a notebook shows the finding."""
+        written = io.BytesIO()
+        self.draw().savefig(written, format="png")
+        return written.getvalue()
 
 
 def find_learning_rate(

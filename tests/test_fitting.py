@@ -138,15 +138,12 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert err == ""
 
 
-@pytest.mark.parametrize(
-    ("augment", "mix", "devices"),
-    [(("translate",), None, 8), (("elastic_affine", "erase"), "cutmix", 6)],
-)
-def test_every_compilation_gives_the_same_history(augment, mix, devices):
-    options = {"augment": augment, "mix": mix, "evaluate_every": 2, "optimizer": "momentum"}
+def test_every_compilation_gives_the_same_history():
+    options = {"augment": ("translate",), "mix": "cutmix", "optimizer": "momentum"}
+    options |= {"evaluate_every": 2}
     expected = fit(Small(), **options)
     for parallel in ("jit", "shard_map", "pmap"):
-        result = fit(Small(), devices=devices, parallel=parallel, **options)
+        result = fit(Small(), devices=6, parallel=parallel, **options)
         for line, other in zip(timeless(result.history), timeless(expected.history), strict=True):
             assert line == pytest.approx(other, rel=1e-5, abs=1e-5), parallel
         for a, b in zip(jax.tree.leaves(result.state), jax.tree.leaves(expected.state)):

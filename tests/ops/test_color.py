@@ -57,13 +57,13 @@ def test_hue_turns_as_in_the_standard_library(turns):
 
 
 def test_jitter_makes_its_changes_in_every_order():
-    """All four changes are large and known, so that each of the 24 orders has its own result."""
-    image, keys = 0.3 + 0.4 * draw(3, 3, 3), jax.random.split(jax.random.key(0), 150)
-    ranges = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5, "hue": 0.3}
+    """All four changes are known, and so large that clipping tells most of the 24 orders apart."""
+    image, keys = draw(4, 5, 3), jax.random.split(jax.random.key(0), 100)
+    ranges = {"brightness": 0.5, "contrast": 0.4, "saturation": 0.9, "hue": 0.3}
     jitter = jax.jit(jax.vmap(partial(ops.color_jitter, **ranges), (0, None)))
     found = np.asarray(jitter(keys, image))
     draws = np.float64(jax.vmap(lambda key: jax.random.uniform(key, (6,)))(keys))
-    amounts = 1 + np.array([0.3, 0.4, 0.5]) * (2 * draws[:, :3] - 1)
+    amounts = 1 + np.array([0.5, 0.4, 0.9]) * (2 * draws[:, :3] - 1)
     amounts = np.concatenate([amounts, 0.3 * (2 * draws[:, 5:] - 1)], 1)
     seen = set()
     for result, own in zip(found, amounts):
@@ -72,11 +72,11 @@ def test_jitter_makes_its_changes_in_every_order():
             expected = np.float64(image)
             for kind in order:
                 expected = change(expected, kind, own[kind])
-            if np.allclose(result, expected, atol=1e-5):
+            if np.allclose(result, expected, atol=1e-4):
                 fitting.append(order)
         assert fitting
         seen |= {fitting[0]} if len(fitting) == 1 else set()
-    assert len(seen) >= 20
+    assert len(seen) >= 16
 
 
 def test_gray_images_change_in_brightness_and_contrast():
