@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
-TOOLS = ("archive", "cases", "input_loaders", "report", "tables")
+TOOLS = ("archive", "cases", "input_loaders", "report", "tables", "trainings")
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
