@@ -22,6 +22,7 @@ TOOLS = (
     "perceptron_parts",
     "report",
     "tables",
+    "trainings",
 )
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]

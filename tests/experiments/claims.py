@@ -1,0 +1,17 @@
+"""The archived results of an experiment, and the experiment itself, for the tests of its claim."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+
+
+def read(name):
+    """The archive of `experiments/NAME.py`, found by its default settings, and the module."""
+    archive = json.loads((FOLDER / "results" / f"{name}.json").read_text())
+    assert archive["command"].startswith(f"python experiments/{name}.py")
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+    return archive, importlib.import_module(name)
