@@ -33,9 +33,10 @@ def test_code_runs(number, tmp_path):
 def test_commands_and_options_exist():
     from convnets import cli, inspection
 
-    shown = set(re.findall(r"^convnets (\w+)", README.read_text(), re.MULTILINE))
+    shown = set(re.findall(r"^convnets ([\w-]+)", README.read_text(), re.MULTILINE))
     assert shown == {
         "train",
+        "find-rate",
         "evaluate",
         "predict",
         "models",
@@ -46,7 +47,7 @@ def test_commands_and_options_exist():
     }
     options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
-    for command in (inspection.benchmark, inspection.check):
+    for command in (cli.find_rate, cli.evaluate, inspection.benchmark, inspection.check):
         known |= {*inspect.signature(command).parameters}
     known |= {"json"}
     assert options <= {"--" + name.replace("_", "-") for name in known}
