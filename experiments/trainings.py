@@ -1,5 +1,6 @@
 """Short trainings of small networks: one program for all rates, their curves, their layers."""
 
+import functools
 import math
 
 import jax
@@ -34,10 +35,15 @@ def initial_state(network, dataset, optimizer, seed: int) -> convnets.TrainState
     """Of a network for the images of a data set."""
     init_key, key = jax.random.split(jax.random.key(seed))
     images = jnp.zeros((1, *dataset.image_shape))
-    variables = jax.jit(network.init, static_argnames="train")(init_key, images, train=False)
+    variables = _initialization(network)(init_key, images, train=False)
     return convnets.TrainState.create(
         variables, optimizer, key, normalization=dataset.normalization
     )
+
+
+@functools.cache
+def _initialization(network):
+    return jax.jit(network.init, static_argnames="train")
 
 
 def record(step, state, source, batch_size: int, steps: int, seed: int):
