@@ -18,8 +18,7 @@ import dataclasses
 import functools
 import statistics
 
-import jax
-import jax.numpy as jnp
+import optax
 import tyro
 from cases import Common, run_cases
 from tables import format_table, origin
@@ -105,33 +104,15 @@ def rates_of(name: str) -> list[float]:
 
 
 def create_optimizer(name: str, rate: float):
-    """The optimizer; hill climbing's state is plain SGD's, whose rate it never asks for."""
-    return optimizer_with_rate("sgd" if name == "hill_climbing" else name, rate)
+    """The optimizer; hill climbing has none."""
+    return optax.identity() if name == "hill_climbing" else optimizer_with_rate(name, rate)
 
 
 def make_step(loss_fn, name: str, rate: float | None):
     """The step of an optimizer, for all rates, or of hill climbing with noise of this deviation."""
     if name == "hill_climbing":
-        return make_hill_climbing_step(loss_fn, rate)
+        return convnets.make_hill_climbing_step(loss_fn, rate)
     return convnets.make_step(loss_fn, create_optimizer(name, 0.1))
-
-
-# To be replaced by `convnets.training.make_hill_climbing_step` once it is there.
-def make_hill_climbing_step(loss_fn, scale: float):
-    """`step(state, batch) -> (state, metrics)`: noise on all parameters, kept if the loss falls."""
-
-    def step(state, batch):
-        key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        leaves, tree = jax.tree.flatten(state.params)
-        keys = jax.random.split(noise_key, len(leaves))
-        noise = [scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)]
-        tried = jax.tree.unflatten(tree, [x + e for x, e in zip(leaves, noise)])
-        old, (_, metrics) = loss_fn(state.params, state.batch_stats, batch, key)
-        new, (batch_stats, _) = loss_fn(tried, state.batch_stats, batch, key)
-        params = jax.tree.map(lambda a, b: jnp.where(new < old, a, b), tried, state.params)
-        return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats), metrics
-
-    return step
 
 
 def make_evaluate(loss_fn, dataset):
