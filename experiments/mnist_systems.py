@@ -64,7 +64,8 @@ class System:
       network: of `NETWORKS`.
       augment: of its training images; None for none.
       options: of `convnets.fit`.
-      widths: of the digits, a member of a committee for each; none for one network.
+      member: the system that each member of a committee is, and
+      widths: of the digits that they see; none for one network.
       draws: whether another seed gives another result.
     """
 
@@ -73,6 +74,7 @@ class System:
     network: str | None = None
     augment: Callable | None = None
     options: dict = dataclasses.field(default_factory=dict)
+    member: str | None = None
     widths: tuple[int | None, ...] = ()
     draws: bool = True
 
@@ -127,9 +129,7 @@ SYSTEMS = {
     ),
     "committee, distortions": System(
         (None, None),
-        network="cnn",
-        augment=image.elastic_affine,
-        options=CNN,
+        member="convolutional network, distortions",
         widths=(None, 12, 14, 16, 18),
     ),
 }  # fmt: skip
@@ -165,18 +165,19 @@ def run_classifier(system: System, dataset, seed: int, *, quick: bool) -> dict:
     return describe_errors(errors, len(test["label"]))
 
 
-def run_committee(system: System, dataset, seed: int, train) -> dict:
-    """The mean of its members' probabilities."""
-    members, each = [], []
-    for width in system.widths:
-        model, result = train(width)
-        preprocess = None if width is None else partial(stretch, width=width)
-        members.append(convnets.Member(model, result.state, preprocess))
-        each.append(round(100 * (1 - result.history[-1]["test_accuracy"]), 4))
+def ask_committee(system: System, dataset, trained: list) -> dict:
+    """The errors of its members' mean probabilities; of each a model and a result are given."""
+    members = [
+        convnets.Member(model, result.state, width and partial(stretch, width=width))
+        for width, (model, result) in zip(system.widths, trained)
+    ]
     test = dataset.test.batch(range(len(dataset.test)))
     answers = convnets.predict_committee(members, test["image"]).argmax(1)
-    errors = int(np.sum(answers != test["label"]))
-    return {**describe_errors(errors, len(answers)), "member_error_percent": each}
+    each = [100 * (1 - result.history[-1]["test_accuracy"]) for _, result in trained]
+    return {
+        **describe_errors(int(np.sum(answers != test["label"])), len(answers)),
+        "member_error_percent": [round(error, 4) for error in each],
+    }
 
 
 def describe_errors(errors: int, examples: int) -> dict:

@@ -14,8 +14,8 @@ them as they are, which is the row "convolutional network, distortions" with the
 """
 
 import dataclasses
+import functools
 import statistics
-from functools import partial
 
 import mnist_systems
 import tyro
@@ -54,23 +54,25 @@ def main(config: Config) -> None:
         for seed in (config.seeds[:1] if config.quick else config.seeds)
         if seed == config.seeds[0] or SYSTEMS[name].draws
     ]
-    run_cases(NAME, config, cases, lambda case, folder: run(config, dataset, **case))
+    train = functools.cache(functools.partial(train_member, config, dataset))
+    run_cases(NAME, config, cases, lambda case, folder: run(config, dataset, train, **case))
 
 
-def run(config: Config, dataset, system: str, seed: int) -> dict:
+def run(config: Config, dataset, train, system: str, seed: int) -> dict:
     """One system with one seed."""
     chosen = SYSTEMS[system]
     if chosen.fit_classifier is not None:
         return mnist_systems.run_classifier(chosen, dataset, seed, quick=config.quick)
-    train = partial(train_member, config, chosen, dataset, seed)
     if chosen.widths:
-        return mnist_systems.run_committee(chosen, dataset, seed, train)
-    return summarize_run(train(None)[1].history)
+        members = [train(chosen.member, seed, width) for width in chosen.widths]
+        return mnist_systems.ask_committee(chosen, dataset, members)
+    return summarize_run(train(system, seed, None)[1].history)
 
 
-def train_member(config, system, dataset, seed, width):
-    """One network on digits of one width (None: as they are), or the rest of its training."""
-    name = f"{system.network}_{'distorted' if system.augment else 'plain'}_{width}_{seed}"
+def train_member(config, dataset, system, seed, width):
+    """One network on digits of one width (None: as they are), or the rest of its training. Within
+    a process none is trained twice."""
+    name, system = f"{system.replace(' ', '_')}_{width}_{seed}", SYSTEMS[system]
     model = mnist_systems.NETWORKS[system.network]()
     result = convnets.fit(
         model,

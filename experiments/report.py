@@ -11,6 +11,7 @@ has one, with `figure(archive)`, a picture that goes to `experiments/figures/NAM
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
 import re
 import sys
@@ -75,9 +76,10 @@ def draw(name: str) -> None:
 
 
 def digest(name: str) -> str:
-    """Of the results that a picture shows: not of the archive's other fields, such as its date."""
-    results = json.dumps(read_archive(name)["results"], sort_keys=True)
-    return hashlib.sha256(results.encode()).hexdigest()
+    """Of what a picture is made of: results, settings, and the function that draws it."""
+    archive = read_archive(name)
+    parts = [archive["results"], archive["settings"], inspect.getsource(find(name).figure)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def main(check: bool = False, readme: Path = README) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 from archive import RESULTS, write_archive
-from tables import format_table, origin
+from tables import format_rate, format_table, origin
 
 from convnets import parallel
 from convnets.benchmark import PEERS, create_workload
@@ -161,10 +161,6 @@ def peer_versions(archive: dict) -> list[str]:
     found = [f"{name} {contestants[name]['version']}" for name in ("torch", "flax")
              if name in contestants]  # fmt: skip
     return found + [f"oneDNN {c['onednn']}" for c in contestants.values() if "onednn" in c][:1]
-
-
-def format_rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
 
 
 def format_ratio(found: dict) -> str:

@@ -8,6 +8,11 @@ def format_table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
 
 
+def format_rate(rate: float) -> str:
+    """Three digits at least."""
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+
+
 def origin(archive: dict) -> str:
     """A sentence: the command, the hardware, the versions and the date of an archived result."""
     hardware, versions = archive["hardware"], archive["versions"]
