@@ -1,5 +1,6 @@
 """Every experiment runs on a small budget; what is archived bears out what is claimed."""
 
+import io
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from . import shell
+from .experiments import claims
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
@@ -74,6 +77,17 @@ def test_quick_run_archives_where_told(name, tmp_path):
     check_archive(json.loads(archive.read_text()), name)
     assert snapshot() == kept
     assert list(tmp_path.iterdir()) == [archive.parent]
+    check_report(json.loads(archive.read_text()), name)
+
+
+def check_report(archive, name):
+    """The table has its rows, and the figure, where there is one, can be drawn."""
+    experiment = claims.load(name)
+    assert experiment.table(archive).startswith("| ")
+    if hasattr(experiment, "figure"):
+        figure = experiment.figure(archive)
+        figure.savefig(io.BytesIO())
+        plt.close(figure)
 
 
 @pytest.mark.parametrize("name", ARCHIVED)

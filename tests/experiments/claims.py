@@ -12,6 +12,11 @@ def read(name):
     """The archive of `experiments/NAME.py`, found by its default settings, and the module."""
     archive = json.loads((FOLDER / "results" / f"{name}.json").read_text())
     assert archive["command"].startswith(f"python experiments/{name}.py")
+    return archive, load(name)
+
+
+def load(name):
+    """`experiments/NAME.py` as a module."""
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
-    return archive, importlib.import_module(name)
+    return importlib.import_module(name)
