@@ -18,7 +18,7 @@ from . import data, ops, parallel
 from .errors import UserError
 from .feeding import make_augment, make_batches, resident_examples
 from .models import decay_by_depth
-from .objective import climb, create_objective
+from .objective import create_objective
 from .ops import image
 from .requirements import (
     require_batch_norm,
@@ -33,7 +33,7 @@ from .training.options import NOT_SAVED, TrainingOptions
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
-from .training.update_rule import create_update_rule
+from .training.update_rule import climb, create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
