@@ -18,8 +18,9 @@ SMOOTHING = 0.9  # share of the average so far in the next
 DIVERGED = 4  # times the lowest smoothed loss
 STEPS = 100
 # Options of a run that a search has no use for.
-OF_A_RUN = "epochs learning_rate schedule warmup accumulate workdir resume steps_per_call "
-OF_A_RUN += "evaluate_every checkpoint_every keep log_every"
+OF_A_RUN = "epochs learning_rate schedule warmup warmup_kind warmup_rate accumulate workdir resume "
+OF_A_RUN += "steps_per_call evaluate_every recompute_statistics early_stopping checkpoint_every "
+OF_A_RUN += "keep log_every"
 
 
 class Finding(NamedTuple):
@@ -105,8 +106,9 @@ def find_learning_rate(
       state: where to start, with the step's optimizer state, as `result.state` of the same options;
         it stays as it is. None for a fresh one.
       options: the fields of `TrainingOptions`, except what is decided here, or is for longer runs:
-        `epochs`, `learning_rate`, `schedule`, `warmup`, `accumulate`, `steps_per_call`, `workdir`,
-        `resume`, `evaluate_every`, `checkpoint_every`, `keep`, `log_every`.
+        `epochs`, `learning_rate`, `schedule`, `warmup`, `warmup_kind`, `warmup_rate`,
+        `accumulate`, `steps_per_call`, `workdir`, `resume`, `evaluate_every`,
+        `recompute_statistics`, `early_stopping`, `checkpoint_every`, `keep`, `log_every`.
 
     Returns: a `Finding`, with a suggestion and `draw()`. The suggestion is a rule of thumb: a tenth
     of the rate where the smoothed loss was lowest, as the largest of a schedule.

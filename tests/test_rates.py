@@ -74,6 +74,8 @@ def test_the_picture_marks_the_suggestion():
     ("options", "message"),
     [
         ({"learning_rate": 0.1, "epochs": 3}, "takes no epochs, learning_rate"),
+        ({"early_stopping": 2, "recompute_statistics": 3}, "no recompute_statistics, early_stop"),
+        ({"warmup_kind": "constant", "warmup_rate": 0.1}, "takes no warmup_kind, warmup_rate"),
         ({"smallest": 0.0}, "the learning rates rise, from above 0; not from 0.0"),
         ({"steps": 1}, "at least 2 steps, not 1"),
         ({"optimizer": optax.sgd(0.1)}, "has its learning rate; name one"),
