@@ -228,12 +228,19 @@ def require_ranges(options: TrainingOptions) -> None:
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
-    if callable(options.schedule) and (options.learning_rate is not None or options.warmup):
-        raise UserError("a schedule of your own gives the rate: leave learning_rate and warmup out")
+    if callable(options.schedule):
+        _require_defaults(options, "learning_rate warmup warmup_kind warmup_rate")
     if options.workdir is not None:
         _require_path(options.workdir)
     if options.resume and options.workdir is None:
         raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _require_defaults(options, names):
+    usual = TrainingOptions()
+    given = [name for name in names.split() if getattr(options, name) != getattr(usual, name)]
+    if given:
+        raise UserError(f"a schedule of your own gives the rate: leave {', '.join(given)} out")
 
 
 def _require_transformation(optimizer):
