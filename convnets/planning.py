@@ -51,7 +51,8 @@ class Plan(NamedTuple):
       evaluate_every, checkpoint_every: in steps.
       learning_rate: of the number of updates before; None for an optimizer of the caller's own.
       observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
-      recompute: `state -> state` before evaluations, with exact batch statistics where asked for.
+      recompute: `state -> state` before evaluations, with exact batch statistics where asked for;
+        from there on averages run, which are what a checkpoint between evaluations has.
       step, eval_step: compiled for the devices.
       batches: `start -> iterator` of placed batches.
       create_state: makes the state before the first step.

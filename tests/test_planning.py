@@ -230,6 +230,21 @@ def test_statistics_are_recomputed_before_each_evaluation():
     np.testing.assert_allclose(found["var"], np.float64(images).var((0, 1, 2)), rtol=1e-5)
 
 
+def test_a_checkpoint_between_evaluations_has_running_averages(tmp_path):
+    """And the run goes on from it bit for bit."""
+    options = PLAIN | {"steps": 4, "evaluate_every": 2, "recompute_statistics": 9}
+    options |= {"workdir": tmp_path, "checkpoint_every": 1, "keep": 9}
+    whole = fit(Normalized(), **options)
+    states = [convnets.load_run(tmp_path, step, model=Normalized()).state for step in (2, 3, 4)]
+    first, between, last = (state.batch_stats["norm"] for state in states)
+    assert_same_bits(first, last)  # of the same batches, for nothing is learned before this layer
+    assert not np.array_equal(between["mean"], last["mean"])
+    shutil.rmtree(tmp_path / "checkpoints" / "4")
+    again = fit(Normalized(), resume=True, **options)
+    assert_same_bits(again.state, whole.state)
+    assert column(again, "test_loss") == column(whole, "test_loss")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

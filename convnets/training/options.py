@@ -96,7 +96,9 @@ class TrainingOptions:
     dropout stays on."""
     recompute_statistics: int | None = None
     """Training batches over which batch norm's statistics are computed exactly before each
-    evaluation, at most one pass over the split. None: they stay running averages."""
+    evaluation, at most one pass over the split. A checkpoint between two evaluations, or of a
+    signal, has averages that run on from the last exact ones, and is evaluated with those. None:
+    they stay running averages."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
     loss: str = "cross_entropy"
