@@ -257,9 +257,8 @@ def _make_recompute(model, dataset, options, compiled):
     count = min(options.recompute_statistics, len(dataset.train) // options.batch_size)
 
     def recompute(state):
-        read = data.batches(
-            dataset.train, options.batch_size, seed=options.seed, workers=options.workers
-        )
+        # by threads, for processes would be started anew each time
+        read = data.batches(dataset.train, options.batch_size, seed=options.seed, workers=0)
         with contextlib.closing(read(0)) as batches:
             return recompute_statistics(step, state, itertools.islice(batches, count))
 
