@@ -21,6 +21,7 @@ from .models import decay_by_depth
 from .objective import create_objective
 from .ops import image
 from .requirements import (
+    read_variables,
     require_batch_norm,
     require_classes,
     require_kinds,
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
       options: as given, with batch size and learning rate filled in.
       dataset: what to train on.
       normalization: of its images.
+      origin: what the run began from: `state`, `variables`, or None for random parameters.
       start, stop: the steps that the run, not merely this part of it, goes from and to.
       evaluate_every, checkpoint_every: in steps.
       learning_rate: of the number of updates before; None for an optimizer of the caller's own.
@@ -55,12 +57,13 @@ class Plan(NamedTuple):
         from there on averages run, which are what a checkpoint between evaluations has.
       step, eval_step: compiled for the devices.
       batches: `start -> iterator` of placed batches.
-      create_state: makes the state before the first step.
+      create_state: makes the state before the first step, of given variables where there are any.
     """
 
     options: TrainingOptions
     dataset: data.Dataset
     normalization: image.Normalization
+    origin: str | None
     start: int
     stop: int
     evaluate_every: int
@@ -71,7 +74,7 @@ class Plan(NamedTuple):
     step: parallel.CompiledStep
     eval_step: parallel.CompiledStep
     batches: Callable[[int], Iterator]
-    create_state: Callable[[], TrainState]
+    create_state: Callable[..., TrainState]
 
     def describe(self) -> str:
         """The run in one line."""
@@ -135,8 +138,17 @@ class Plan(NamedTuple):
             "train_examples": len(self.dataset.train),
         }
         versions = {name: importlib.metadata.version(name) for name in RECORDED}
-        config = {**identity, "start": self.start, **options, "dataset": dataset}
-        return {**json.loads(json.dumps(config)), "versions": versions}
+        config = {**identity, "origin": self.origin, "start": self.start, **options}
+        return {**json.loads(json.dumps(config | {"dataset": dataset})), "versions": versions}
+
+
+def name_origin(state, variables) -> str | None:
+    """What a run begins from: `state`, `variables`, or None. Raises UserError for both."""
+    if state is not None and variables is not None:
+        raise UserError("give a state to go on from or variables to begin with, not both")
+    if state is None:
+        return None if variables is None else "variables"
+    return "state"
 
 
 def make_plan(
@@ -144,6 +156,7 @@ def make_plan(
     dataset,
     options: TrainingOptions,
     *,
+    origin: str | None = None,
     start: int = 0,
     normalization: image.Normalization | None = None,
 ) -> Plan:
@@ -153,6 +166,7 @@ def make_plan(
       model: from images to logits.
       dataset: from `load_dataset`.
       options: what was asked for.
+      origin: what the run began from, as in `Plan`.
       start: the step that the run begins at; steps and schedule count from there.
       normalization: of the images; the data set's own if None.
 
@@ -192,6 +206,7 @@ def make_plan(
         options=options,
         dataset=dataset,
         normalization=normalization,
+        origin=origin,
         start=start,
         stop=stop,
         evaluate_every=evaluate_every,
@@ -239,10 +254,13 @@ def _count_steps(options, examples):
     return math.ceil(steps / options.accumulate) * options.accumulate
 
 
-def _create_state(model, dataset, optimizer, options, normalization):
+def _create_state(model, dataset, optimizer, options, normalization, variables=None):
     init_key, key = jax.random.split(jax.random.key(options.seed))
-    images = jnp.zeros((1, *dataset.image_shape))
-    variables = jax.jit(partial(model.init, train=False))(init_key, images)
+    images, init = jnp.zeros((1, *dataset.image_shape)), partial(model.init, train=False)
+    if variables is None:
+        variables = jax.jit(init)(init_key, images)
+    else:
+        variables = read_variables(jax.eval_shape(init, init_key, images), variables)
     return TrainState.create(
         variables, optimizer, key, ema=options.ema is not None, normalization=normalization
     )
