@@ -184,7 +184,7 @@ def make_plan(
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
     params = require_classes(model, dataset)
-    require_batch_norm(model, dataset, options)
+    require_batch_norm(model, dataset, options, fresh=origin is None and not options.resume)
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)

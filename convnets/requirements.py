@@ -83,8 +83,9 @@ def _by_path(tree):
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def require_batch_norm(model, dataset, options: TrainingOptions) -> None:
-    """Refuses options on batch norm that the model, the batch or each other leave without use."""
+def require_batch_norm(model, dataset, options: TrainingOptions, *, fresh: bool = False) -> None:
+    """Refuses options on batch norm that the model, the batch or each other leave without use; and
+    frozen statistics in a fresh network, where they are mean 0 and variance 1, of no image."""
     given = {
         "batch_norm_group": options.batch_norm_group,
         "freeze_batch_norm": options.freeze_batch_norm or None,
@@ -98,6 +99,11 @@ def require_batch_norm(model, dataset, options: TrainingOptions) -> None:
     if options.freeze_batch_norm and len(given) > 1:
         others = " and ".join(name for name in given if name != "freeze_batch_norm")
         raise UserError(f"frozen batch norm keeps the statistics it has: leave out {others}")
+    if options.freeze_batch_norm and fresh:
+        raise UserError(
+            "frozen batch norm keeps the statistics it has, and a fresh network has learned none: "
+            "begin from weights (variables or a state in Python, --weights in the shell)"
+        )
     if options.batch_size % (options.batch_norm_group or 1):
         raise UserError(
             f"a batch of {options.batch_size} examples does not divide into groups of "

@@ -56,6 +56,20 @@ def test_a_search_for_the_learning_rate_starts_from_variables():
     assert abs(finding.losses[0] - column(plain_run(), "train_loss")[0]) > 0.01
 
 
+def test_statistics_are_frozen_in_what_was_given_and_in_a_run_that_goes_on(tmp_path):
+    frozen = {"freeze_batch_norm": True, "steps": 1, "workdir": tmp_path / "run"}
+    with pytest.raises(convnets.UserError, match="a fresh network has learned none"):
+        convnets.find_learning_rate(Small(), few_digits(), freeze_batch_norm=True)
+    with pytest.raises(convnets.UserError, match="a fresh network has learned none"):
+        fit(Small(), **frozen)
+    assert not frozen["workdir"].exists()
+    variables = fit(Small(), steps=0).state.variables()
+    fit(Small(), variables=variables, **frozen)
+    result = fit(Small(), resume=True, **frozen | {"steps": 2})
+    assert int(result.state.step) == 2
+    assert_same_bits(result.state.batch_stats, variables["batch_stats"])
+
+
 KERNEL, BIAS = np.zeros((784, 10), np.float32), np.zeros(10, np.float32)
 HEAD = {"kernel": KERNEL, "bias": BIAS}
 

@@ -266,6 +266,7 @@ def test_a_checkpoint_between_evaluations_has_running_averages(tmp_path):
             "for models with convnets.layers.BatchNorm",
         ),
         ({"recompute_statistics": 0}, "recompute_statistics must be at least 1"),
+        (FROZEN, "a fresh network has learned none: begin from weights"),
         ({"recompute_statistics": 2, **FROZEN}, "leave out recompute_statistics"),
         ({"early_stopping": 2, "dataset": None}, "early stopping is decided on a validation"),
     ],

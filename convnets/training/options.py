@@ -92,8 +92,8 @@ class TrainingOptions:
     """Examples in a group of which batch norm takes the statistics, as on one worker; it divides
     the batch. None: as the model has it, else the whole batch."""
     freeze_batch_norm: bool = False
-    """Batch norm uses its running statistics in training too, and leaves them, for fine-tuning;
-    dropout stays on."""
+    """Batch norm uses its running statistics in training too, and leaves them, for fine-tuning from
+    weights; dropout stays on."""
     recompute_statistics: int | None = None
     """Training batches over which batch norm's statistics are computed exactly before each
     evaluation, at most one pass over the split. A checkpoint between two evaluations, or of a
