@@ -33,12 +33,17 @@ def train(run: RunOptions, training: TrainingOptions) -> int:
 
     require_ranges(training)
     model, dataset = _load(run, training.seed)
+    variables = None
+    if not training.resume:  # whose checkpoint has them
+        variables, dataset = _load_weights(run, dataset)
     data_dir = run.data_dir or os.environ.get("TFDS_DATA_DIR")
     identity = dataclasses.asdict(run) | {
         "data": dataset.name,  # with the whole of its path
         "data_dir": data_dir and os.path.abspath(data_dir),
+        "weights": run.weights and os.path.abspath(run.weights),
     }
-    result = fitting.fit(model, dataset, identity=identity, **dataclasses.asdict(training))
+    options = dataclasses.asdict(training)
+    result = fitting.fit(model, dataset, variables=variables, identity=identity, **options)
     return 0 if result.signal is None else 128 + result.signal
 
 
@@ -69,6 +74,7 @@ def find_rate(
         rates.require_drawable(picture)
         require_writable(picture)
     model, dataset = _load(run, training.seed)
+    given["variables"], dataset = _load_weights(run, dataset)
     finding = rates.find_learning_rate(model, dataset, smallest=smallest, largest=largest, **given)
     if picture is not None:
         finding.draw().savefig(picture)
@@ -90,6 +96,25 @@ def _load(run: RunOptions, seed: int):
     for note in dataset.notes:
         print(note)
     return models.create_model(run.model, num_classes=dataset.num_classes), dataset
+
+
+def _load_weights(run: RunOptions, dataset):
+    """The variables in the file that the options name, for the data's classes and channels, and the
+    data normalized as they want it; None and the data as they are without one."""
+    if run.weights is None:
+        return None, dataset
+    from .weights import load_pretrained
+
+    channels = dataset.image_shape[2]
+    _, variables, preprocessing = load_pretrained(
+        run.model,
+        file=run.weights,
+        source=run.weights_source,
+        num_classes=dataset.num_classes,
+        in_channels=channels,
+        adapt="sum" if channels == 1 else "repeat",
+    )
+    return variables, dataclasses.replace(dataset, normalization=preprocessing.normalization)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ import jax
 from . import parallel
 from .errors import UserError
 from .ops.image import Normalization
-from .planning import Plan, make_plan
+from .planning import Plan, make_plan, name_origin
 from .training import journal, loop, reporting
 from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
@@ -47,6 +47,7 @@ def fit(
     dataset,
     *,
     state: TrainState | None = None,
+    variables: dict | None = None,
     identity: dict | None = None,
     progress: bool = True,
     **options,
@@ -61,6 +62,11 @@ def fit(
       dataset: from `load_dataset`.
       state: a state to go on from, as `result.state`; it stays as it is. `epochs` or `steps` and
         the schedule count from there. Its own normalization holds, where it has one.
+      variables: parameters and statistics to begin with in the place of random ones, for
+        fine-tuning: `{"params": …, "batch_stats": …}`, as `load_pretrained` or
+        `result.state.variables()` gives. They stay as they are. All else is fresh: the optimizer's
+        state, step 0, and the normalization, which is the data set's; that of pretrained weights
+        goes in by `dataclasses.replace(dataset, normalization=preprocessing.normalization)`.
       identity: what else the run's `config.json` says and a resumed run must have in common.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
@@ -69,7 +75,8 @@ def fit(
     Returns: a `Result`. Ctrl-C or SIGTERM end the run after the step (or the call of several)
     under way, with a checkpoint where there is a workdir.
 
-    Raises: UserError for options that do not fit each other, the data or the devices; for a
+    Raises: UserError for options that do not fit each other, the data or the devices; for
+    variables that are not the model's, naming what is missing, left over or of another shape; for a
     workdir that holds another run; and when the loss is no longer finite.
 
     >>> import convnets
@@ -77,16 +84,24 @@ def fit(
     >>> result = fit(model, convnets.load_dataset("digits"), steps=30, progress=False)
     >>> result.history[-1]["test_examples"], int(result.state.step)
     (359, 30)
+    >>> tuned = fit(model, convnets.load_dataset("digits"), variables=result.state.variables(),
+    ...             freeze="head/bias", optimizer="sgd", steps=1, progress=False)
+    >>> int(tuned.state.step), tuned.state.params["head"]["bias"].tobytes() == (
+    ...     result.state.params["head"]["bias"].tobytes())
+    (1, True)
     """
     parallel.keep_memory()
     parallel.cache_compilations()
     given = create_options(**options)
-    if given.resume and state is not None:
-        raise UserError("give a state to go on from or resume, not both")
+    origin = name_origin(state, variables)
+    if given.resume and origin is not None:
+        raise UserError(f"give a run its {origin} to begin with or resume it, not both")
     saved = journal.read_config(given.workdir) if given.resume else None
-    plan = _make_plan(model, dataset, given, state, saved)
+    plan = _make_plan(model, dataset, given, origin, state, saved)
     if state is not None:
         state = plan.adopt(state)
+    elif variables is not None:
+        state = plan.create_state(variables)
     name = getattr(model, "registry_name", None) or type(model).__name__
     identity = {"model": name, "data": dataset.name, **(identity or {})}
     with (
@@ -105,19 +120,20 @@ def fit(
     return result
 
 
-def _make_plan(model, dataset, given, state, saved):
+def _make_plan(model, dataset, given, origin, state, saved):
     """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
     start, normalization = 0, None
     if saved is not None:
         read_options(saved)  # refuses what is none
         start = saved["start"]
+        origin = saved.get("origin", "state" if start else None)
         normalization = Normalization(**saved["dataset"]["normalization"])
         for name in ("batch_size", "steps_per_call"):  # the defaults depend on the devices
             if getattr(given, name) is None:
                 given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization
-    return make_plan(model, dataset, given, start=start, normalization=normalization)
+    return make_plan(model, dataset, given, origin=origin, start=start, normalization=normalization)
 
 
 @contextlib.contextmanager
@@ -148,10 +164,10 @@ def _go_on(plan, checkpoints, progress):
     """State and host data of the last whole checkpoint, None and None where there was none yet."""
     say = print if progress else lambda text: None
     if not checkpoints.steps():
-        if plan.start:
+        if plan.origin is not None:
             raise UserError(
-                f"{checkpoints.folder} holds no checkpoint, and the run began from a state of its "
-                "own: start it anew from that state"
+                f"{checkpoints.folder} holds no checkpoint, and the run began from the "
+                f"{plan.origin} that it was given: start it anew from the same, in another workdir"
             )
         lines = journal.read_metrics(checkpoints.folder.parent)
         if lines and lines[-1]["step"] >= 2 * plan.checkpoint_every:  # a second one was begun

@@ -1,12 +1,8 @@
 """From a run's options to what its steps minimize."""
 
-from functools import partial
-
 from .feeding import make_mix, require_possible
 from .tasks import classification_loss
 from .training.options import TrainingOptions
-from .training.selection import join_scales
-from .training.sharpness import sharpness_aware
 
 
 def create_objective(
@@ -35,12 +31,3 @@ def create_objective(
         mix=mix,
         freeze_batch_norm=options.freeze_batch_norm,
     )
-
-
-def climb(options: TrainingOptions):
-    """What makes a gradient function sharpness-aware, for `make_step`; None where that is not
-    asked for."""
-    if options.sam is None:
-        return None
-    scales = join_scales(options.freeze, options.rate_scales)
-    return partial(sharpness_aware, radius=options.sam, scales=scales)

@@ -30,6 +30,12 @@ class RunOptions:
     """Where TensorFlow Datasets' sets are. None: TFDS_DATA_DIR, else TFDS's own."""
     image_size: int | None = None
     """Side that images are brought to. None: their own, where all have one."""
+    weights: OptionalFile = None
+    """File of the model's weights to begin from, as safetensors or by PyTorch; where the data have
+    other classes the head is a fresh one. Images are normalized as these weights want it. None:
+    random ones."""
+    weights_source: str = "timm"
+    """Library whose names the file of weights has, timm or torchvision."""
 
 
 OPTIONAL = constructors.ConstructorRegistry()

@@ -18,9 +18,10 @@ from . import data, ops, parallel
 from .errors import UserError
 from .feeding import make_augment, make_batches, resident_examples
 from .models import decay_by_depth
-from .objective import climb, create_objective
+from .objective import create_objective
 from .ops import image
 from .requirements import (
+    read_variables,
     require_batch_norm,
     require_classes,
     require_kinds,
@@ -33,7 +34,7 @@ from .training.options import NOT_SAVED, TrainingOptions
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
-from .training.update_rule import create_update_rule
+from .training.update_rule import climb, create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
@@ -47,19 +48,22 @@ class Plan(NamedTuple):
       options: as given, with batch size and learning rate filled in.
       dataset: what to train on.
       normalization: of its images.
+      origin: what the run began from: `state`, `variables`, or None for random parameters.
       start, stop: the steps that the run, not merely this part of it, goes from and to.
       evaluate_every, checkpoint_every: in steps.
       learning_rate: of the number of updates before; None for an optimizer of the caller's own.
       observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
-      recompute: `state -> state` before evaluations, with exact batch statistics where asked for.
+      recompute: `state -> state` before evaluations, with exact batch statistics where asked for;
+        from there on averages run, which are what a checkpoint between evaluations has.
       step, eval_step: compiled for the devices.
       batches: `start -> iterator` of placed batches.
-      create_state: makes the state before the first step.
+      create_state: makes the state before the first step, of given variables where there are any.
     """
 
     options: TrainingOptions
     dataset: data.Dataset
     normalization: image.Normalization
+    origin: str | None
     start: int
     stop: int
     evaluate_every: int
@@ -70,7 +74,7 @@ class Plan(NamedTuple):
     step: parallel.CompiledStep
     eval_step: parallel.CompiledStep
     batches: Callable[[int], Iterator]
-    create_state: Callable[[], TrainState]
+    create_state: Callable[..., TrainState]
 
     def describe(self) -> str:
         """The run in one line."""
@@ -134,8 +138,17 @@ class Plan(NamedTuple):
             "train_examples": len(self.dataset.train),
         }
         versions = {name: importlib.metadata.version(name) for name in RECORDED}
-        config = {**identity, "start": self.start, **options, "dataset": dataset}
-        return {**json.loads(json.dumps(config)), "versions": versions}
+        config = {**identity, "origin": self.origin, "start": self.start, **options}
+        return {**json.loads(json.dumps(config | {"dataset": dataset})), "versions": versions}
+
+
+def name_origin(state, variables) -> str | None:
+    """What a run begins from: `state`, `variables`, or None. Raises UserError for both."""
+    if state is not None and variables is not None:
+        raise UserError("give a state to go on from or variables to begin with, not both")
+    if state is None:
+        return None if variables is None else "variables"
+    return "state"
 
 
 def make_plan(
@@ -143,6 +156,7 @@ def make_plan(
     dataset,
     options: TrainingOptions,
     *,
+    origin: str | None = None,
     start: int = 0,
     normalization: image.Normalization | None = None,
 ) -> Plan:
@@ -152,6 +166,7 @@ def make_plan(
       model: from images to logits.
       dataset: from `load_dataset`.
       options: what was asked for.
+      origin: what the run began from, as in `Plan`.
       start: the step that the run begins at; steps and schedule count from there.
       normalization: of the images; the data set's own if None.
 
@@ -169,7 +184,7 @@ def make_plan(
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
     params = require_classes(model, dataset)
-    require_batch_norm(model, dataset, options)
+    require_batch_norm(model, dataset, options, fresh=origin is None and not options.resume)
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
@@ -191,6 +206,7 @@ def make_plan(
         options=options,
         dataset=dataset,
         normalization=normalization,
+        origin=origin,
         start=start,
         stop=stop,
         evaluate_every=evaluate_every,
@@ -238,10 +254,13 @@ def _count_steps(options, examples):
     return math.ceil(steps / options.accumulate) * options.accumulate
 
 
-def _create_state(model, dataset, optimizer, options, normalization):
+def _create_state(model, dataset, optimizer, options, normalization, variables=None):
     init_key, key = jax.random.split(jax.random.key(options.seed))
-    images = jnp.zeros((1, *dataset.image_shape))
-    variables = jax.jit(partial(model.init, train=False))(init_key, images)
+    images, init = jnp.zeros((1, *dataset.image_shape)), partial(model.init, train=False)
+    if variables is None:
+        variables = jax.jit(init)(init_key, images)
+    else:
+        variables = read_variables(jax.eval_shape(init, init_key, images), variables)
     return TrainState.create(
         variables, optimizer, key, ema=options.ema is not None, normalization=normalization
     )
@@ -256,9 +275,8 @@ def _make_recompute(model, dataset, options, compiled):
     count = min(options.recompute_statistics, len(dataset.train) // options.batch_size)
 
     def recompute(state):
-        read = data.batches(
-            dataset.train, options.batch_size, seed=options.seed, workers=options.workers
-        )
+        # by threads, for processes would be started anew each time
+        read = data.batches(dataset.train, options.batch_size, seed=options.seed, workers=0)
         with contextlib.closing(read(0)) as batches:
             return recompute_statistics(step, state, itertools.islice(batches, count))
 

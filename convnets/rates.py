@@ -9,7 +9,7 @@ import numpy as np
 
 from . import parallel
 from .errors import UserError
-from .planning import make_plan
+from .planning import make_plan, name_origin
 from .training import loop
 from .training.options import create_options
 from .training.state import TrainState
@@ -18,8 +18,9 @@ SMOOTHING = 0.9  # share of the average so far in the next
 DIVERGED = 4  # times the lowest smoothed loss
 STEPS = 100
 # Options of a run that a search has no use for.
-OF_A_RUN = "epochs learning_rate schedule warmup accumulate workdir resume steps_per_call "
-OF_A_RUN += "evaluate_every checkpoint_every keep log_every"
+OF_A_RUN = "epochs learning_rate schedule warmup warmup_kind warmup_rate accumulate workdir resume "
+OF_A_RUN += "steps_per_call evaluate_every recompute_statistics early_stopping checkpoint_every "
+OF_A_RUN += "keep log_every"
 
 
 class Finding(NamedTuple):
@@ -90,6 +91,7 @@ def find_learning_rate(
     largest: float = 10.0,
     steps: int = STEPS,
     state: TrainState | None = None,
+    variables: dict | None = None,
     **options,
 ) -> Finding:
     """Trains a little at learning rates that rise from step to step, to see where the loss falls.
@@ -104,9 +106,11 @@ def find_learning_rate(
       steps: at least 2.
       state: where to start, with the step's optimizer state, as `result.state` of the same options;
         it stays as it is. None for a fresh one.
+      variables: parameters and statistics to start with, as in `fit`.
       options: the fields of `TrainingOptions`, except what is decided here, or is for longer runs:
-        `epochs`, `learning_rate`, `schedule`, `warmup`, `accumulate`, `steps_per_call`, `workdir`,
-        `resume`, `evaluate_every`, `checkpoint_every`, `keep`, `log_every`.
+        `epochs`, `learning_rate`, `schedule`, `warmup`, `warmup_kind`, `warmup_rate`,
+        `accumulate`, `steps_per_call`, `workdir`, `resume`, `evaluate_every`,
+        `recompute_statistics`, `early_stopping`, `checkpoint_every`, `keep`, `log_every`.
 
     Returns: a `Finding`, with a suggestion and `draw()`. The suggestion is a rule of thumb: a tenth
     of the rate where the smoothed loss was lowest, as the largest of a schedule.
@@ -138,11 +142,11 @@ def find_learning_rate(
     given = create_options(**options, steps=steps, schedule=rate, steps_per_call=1)
     if not isinstance(given.optimizer, str):
         raise UserError("an optimizer of your own has its learning rate; name one")
-    start, normalization = 0, None
+    origin, start, normalization = name_origin(state, variables), 0, None
     if state is not None:
         start, normalization = int(state.step), state.normalization
-    plan = make_plan(model, dataset, given, start=start, normalization=normalization)
-    state = plan.create_state() if state is None else plan.adopt(state)
+    plan = make_plan(model, dataset, given, origin=origin, start=start, normalization=normalization)
+    state = plan.create_state(variables) if state is None else plan.adopt(state)
     losses, smoothed = _losses(plan, state)
     rates = np.array([rate(count) for count in range(len(losses))])
     lowest = _lowest(smoothed)

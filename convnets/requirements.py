@@ -1,15 +1,20 @@
 """What a model, a data set and options must have for each other; the rest is a UserError."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import data
 from .errors import UserError
 from .layers import BatchNorm
 from .training.options import TrainingOptions
+from .weights.importing import require_same_names
+
+SHOWN = 5  # variables in an error
 
 
 def require_kinds(model, dataset) -> None:
@@ -38,8 +43,49 @@ def require_classes(model, dataset) -> dict:
     return variables.get("params", {})
 
 
-def require_batch_norm(model, dataset, options: TrainingOptions) -> None:
-    """Refuses options on batch norm that the model, the batch or each other leave without use."""
+def read_variables(shapes, variables) -> dict:
+    """Given variables as arrays of their own, once they are known to be those of a model.
+
+    Args:
+      shapes: the model's variables, as `jax.eval_shape` of its `init` gives them.
+      variables: `{"params": …, "batch_stats": …}`, floats of any precision.
+
+    Raises: UserError for what is missing, left over, or of another shape, by its path.
+    """
+    title = "the given variables"
+    if not isinstance(variables, Mapping):
+        raise UserError(
+            f"{title} must be {{'params': …, 'batch_stats': …}}, as state.variables() or "
+            f"load_pretrained gives, not {type(variables).__name__}"
+        )
+    shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
+    wanted = _by_path(shapes)
+    given = {path: np.asarray(x) for path, x in _by_path(variables).items()}
+    require_same_names(title, wanted, given)
+    wrong = [
+        f"{path} {leaf.shape} (came {given[path].dtype} {given[path].shape})"
+        for path, leaf in wanted.items()
+        if given[path].shape != leaf.shape or not jnp.issubdtype(given[path].dtype, jnp.floating)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(
+            f"{title}: expected floats {', '.join(wrong[:SHOWN])}{more}; for other classes see "
+            "convnets.reset_head"
+        )
+    arrays = [jnp.array(given[path], leaf.dtype) for path, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def _by_path(tree):
+    """The leaves of a tree by their paths, as `params/head/bias`, in its order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def require_batch_norm(model, dataset, options: TrainingOptions, *, fresh: bool = False) -> None:
+    """Refuses options on batch norm that the model, the batch or each other leave without use; and
+    frozen statistics in a fresh network, where they are mean 0 and variance 1, of no image."""
     given = {
         "batch_norm_group": options.batch_norm_group,
         "freeze_batch_norm": options.freeze_batch_norm or None,
@@ -53,6 +99,11 @@ def require_batch_norm(model, dataset, options: TrainingOptions) -> None:
     if options.freeze_batch_norm and len(given) > 1:
         others = " and ".join(name for name in given if name != "freeze_batch_norm")
         raise UserError(f"frozen batch norm keeps the statistics it has: leave out {others}")
+    if options.freeze_batch_norm and fresh:
+        raise UserError(
+            "frozen batch norm keeps the statistics it has, and a fresh network has learned none: "
+            "begin from weights (variables or a state in Python, --weights in the shell)"
+        )
     if options.batch_size % (options.batch_norm_group or 1):
         raise UserError(
             f"a batch of {options.batch_size} examples does not divide into groups of "

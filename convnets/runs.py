@@ -84,7 +84,9 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, view
         averaged; None for the images as they are.
 
     Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …. Classes of other names
-    are compared by their numbers, and standard error says so.
+    are compared by their numbers, and standard error says so. Batch statistics are those of the
+    checkpoint: with `recompute_statistics` the exact ones in those of the run's own evaluations,
+    else running averages.
 
     Raises: UserError for another number of classes or images of another shape.
     """

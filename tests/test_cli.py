@@ -5,14 +5,21 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 import cv2
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 import convnets
 from convnets import cli
+from convnets.fitting import Result
+from convnets.requirements import read_variables
 from convnets.training import journal
+from convnets.weights import export_torch, write_safetensors
+from convnets.weights.importing import variable_shapes
 
 from . import shell
 from .shell import call, refused
@@ -143,6 +150,52 @@ def test_find_rate_suggests_one_and_draws(tmp_path, capsys):
     out, _ = call(capsys, "find-rate", *options, "--picture", picture, "--smallest", "1e-5")
     assert out.startswith("learning rate 0.")
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_train_begins_from_a_file_of_weights(tmp_path, capsys, monkeypatch):
+    """Of other classes and channels than the data's; what is given to fit, which checks it."""
+    shapes = variable_shapes(convnets.create_model("resnet18", 5), "resnet18")
+    flat = {path: np.full(shape, 0.5, np.float32) for path, shape in shapes.items()}
+    state_dict = export_torch("resnet18", unflatten_dict(flat, sep="/"), "torchvision")
+    write_safetensors(tmp_path / "weights.safetensors", state_dict)
+    save_npz(tmp_path / "set.npz", side=33)
+    given = []
+
+    def fit(model, dataset, **options):
+        given.append((model, dataset, options))
+        return Result(None, [])
+
+    monkeypatch.setattr("convnets.fitting.fit", fit)
+    monkeypatch.chdir(tmp_path)
+    names = ("--model", "resnet18", "--data", "npz:set.npz", "--weights", "weights.safetensors")
+    call(capsys, "train", *names, "--weights-source", "torchvision")
+    ((model, dataset, options),) = given
+    images = jax.ShapeDtypeStruct((1, 33, 33, 1), np.float32)
+    wanted = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    found = read_variables(wanted, options["variables"])
+    assert set(np.unique(found["params"]["backbone"]["conv1"]["kernel"])) == {1.5}  # a sum of three
+    assert found["params"]["head"]["kernel"].shape == (512, 3)
+    assert dataset.normalization.mean == (pytest.approx(np.mean([0.485, 0.456, 0.406])),)
+    assert options["identity"]["weights"] == str(tmp_path / "weights.safetensors")
+    error = refused(capsys, "train", *names[:-1], "nothing.pth")
+    assert "nothing.pth" in error
+    assert len(given) == 1
+
+
+def test_a_run_from_weights_is_resumed_without_them(tmp_path, capsys):
+    model, dataset = (
+        convnets.create_model("linear", num_classes=10),
+        convnets.load_dataset("digits"),
+    )
+    head = {"kernel": np.zeros((784, 10)), "bias": np.zeros(10)}
+    identity = {"weights": str(tmp_path / "gone.safetensors")}
+    options = {"identity": identity, "steps": 2, "progress": False, "workdir": tmp_path / "run"}
+    convnets.fit(model, dataset, variables={"params": {"head": head}}, **options)
+    out, _ = call(capsys, "train", "--resume", "--workdir", tmp_path / "run", "--steps", 3)
+    assert out.splitlines()[-1].startswith("step 3")
+    other = ("--workdir", tmp_path / "run", "--weights", "other")
+    error = refused(capsys, "train", "--resume", *other)
+    assert f"weights: '{identity['weights']}' in the run" in error
 
 
 def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):

@@ -210,7 +210,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_all_else():
 FROZEN = {"freeze_batch_norm": True}
 
 
-def test_statistics_are_recomputed_before_each_evaluation():
+def test_statistics_are_recomputed_before_each_evaluation(monkeypatch):
     options = PLAIN | {"steps": 3, "evaluate_every": 3, "recompute_statistics": 2}
     result = fit(Normalized(), **options, ema=0.9, devices=4)
     batches = [few_digits().train.batch(batch_indices(120, 24, step, seed=1)) for step in range(2)]
@@ -224,10 +224,34 @@ def test_statistics_are_recomputed_before_each_evaluation():
     probabilities = convnets.predict(Normalized(), result.state, images_of(test))
     loss = cross_entropy(probabilities, test.labels).mean()
     assert column(result, "test_loss") == [pytest.approx(loss, rel=1e-5)]
-    again = fit(Normalized(), **options | {"recompute_statistics": 99})  # one pass, of 5 batches
+    asked, batches = [], convnets.data.batches
+
+    def note(*args, workers, **others):
+        asked.append(workers)
+        return batches(*args, workers=workers, **others)
+
+    monkeypatch.setattr(convnets.data, "batches", note)
+    options |= {"recompute_statistics": 99, "workers": 2}  # one pass, of 5 batches
+    again = fit(Normalized(), **options)
+    assert asked == [0]  # no processes for a few batches; digits themselves lie on the device
     images = convnets.prepare(images_of(few_digits().train), few_digits().normalization)
     found = again.state.batch_stats["norm"]
     np.testing.assert_allclose(found["var"], np.float64(images).var((0, 1, 2)), rtol=1e-5)
+
+
+def test_a_checkpoint_between_evaluations_has_running_averages(tmp_path):
+    """And the run goes on from it bit for bit."""
+    options = PLAIN | {"steps": 4, "evaluate_every": 2, "recompute_statistics": 9}
+    options |= {"workdir": tmp_path, "checkpoint_every": 1, "keep": 9}
+    whole = fit(Normalized(), **options)
+    states = [convnets.load_run(tmp_path, step, model=Normalized()).state for step in (2, 3, 4)]
+    first, between, last = (state.batch_stats["norm"] for state in states)
+    assert_same_bits(first, last)  # of the same batches, for nothing is learned before this layer
+    assert not np.array_equal(between["mean"], last["mean"])
+    shutil.rmtree(tmp_path / "checkpoints" / "4")
+    again = fit(Normalized(), resume=True, **options)
+    assert_same_bits(again.state, whole.state)
+    assert column(again, "test_loss") == column(whole, "test_loss")
 
 
 @pytest.mark.parametrize(
@@ -242,6 +266,7 @@ def test_statistics_are_recomputed_before_each_evaluation():
             "for models with convnets.layers.BatchNorm",
         ),
         ({"recompute_statistics": 0}, "recompute_statistics must be at least 1"),
+        (FROZEN, "a fresh network has learned none: begin from weights"),
         ({"recompute_statistics": 2, **FROZEN}, "leave out recompute_statistics"),
         ({"early_stopping": 2, "dataset": None}, "early stopping is decided on a validation"),
     ],

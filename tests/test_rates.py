@@ -74,6 +74,8 @@ def test_the_picture_marks_the_suggestion():
     ("options", "message"),
     [
         ({"learning_rate": 0.1, "epochs": 3}, "takes no epochs, learning_rate"),
+        ({"early_stopping": 2, "recompute_statistics": 3}, "no recompute_statistics, early_stop"),
+        ({"warmup_kind": "constant", "warmup_rate": 0.1}, "takes no warmup_kind, warmup_rate"),
         ({"smallest": 0.0}, "the learning rates rise, from above 0; not from 0.0"),
         ({"steps": 1}, "at least 2 steps, not 1"),
         ({"optimizer": optax.sgd(0.1)}, "has its learning rate; name one"),
@@ -89,6 +91,7 @@ def test_what_does_not_belong_is_refused(options, message):
 def test_a_schedule_of_ones_own_gives_the_rate_itself():
     result = fit(optimizer="sgd", schedule=lambda count: 0.1 / (1 + count), steps=4, accumulate=2)
     np.testing.assert_allclose(column(result, "learning_rate"), [0.1, 0.1, 0.05, 0.05], rtol=1e-6)
-    for other in ({"learning_rate": 0.1}, {"warmup": 2}):
-        with pytest.raises(convnets.UserError, match="a schedule of your own gives the rate"):
-            fit(optimizer="sgd", schedule=lambda count: 0.1, **other)
+    others = {"learning_rate": 0.1, "warmup": 2, "warmup_rate": 0.1, "warmup_kind": "constant"}
+    for name, value in others.items():
+        with pytest.raises(convnets.UserError, match=f"gives the rate: leave {name} out"):
+            fit(optimizer="sgd", schedule=lambda count: 0.1, **{name: value})

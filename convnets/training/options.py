@@ -92,11 +92,13 @@ class TrainingOptions:
     """Examples in a group of which batch norm takes the statistics, as on one worker; it divides
     the batch. None: as the model has it, else the whole batch."""
     freeze_batch_norm: bool = False
-    """Batch norm uses its running statistics in training too, and leaves them, for fine-tuning;
-    dropout stays on."""
+    """Batch norm uses its running statistics in training too, and leaves them, for fine-tuning from
+    weights; dropout stays on."""
     recompute_statistics: int | None = None
     """Training batches over which batch norm's statistics are computed exactly before each
-    evaluation, at most one pass over the split. None: they stay running averages."""
+    evaluation, at most one pass over the split. A checkpoint between two evaluations, or of a
+    signal, has averages that run on from the last exact ones, and is evaluated with those. None:
+    they stay running averages."""
     label_smoothing: float = 0.0
     """Share of each target that is spread evenly over the classes."""
     loss: str = "cross_entropy"
@@ -228,12 +230,19 @@ def require_ranges(options: TrainingOptions) -> None:
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
-    if callable(options.schedule) and (options.learning_rate is not None or options.warmup):
-        raise UserError("a schedule of your own gives the rate: leave learning_rate and warmup out")
+    if callable(options.schedule):
+        _require_defaults(options, "learning_rate warmup warmup_kind warmup_rate")
     if options.workdir is not None:
         _require_path(options.workdir)
     if options.resume and options.workdir is None:
         raise UserError("resume needs the workdir of the run to go on with")
+
+
+def _require_defaults(options, names):
+    usual = TrainingOptions()
+    given = [name for name in names.split() if getattr(options, name) != getattr(usual, name)]
+    if given:
+        raise UserError(f"a schedule of your own gives the rate: leave {', '.join(given)} out")
 
 
 def _require_transformation(optimizer):

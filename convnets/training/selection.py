@@ -63,7 +63,9 @@ def scale_rates(
 
     What the optimizer changes is multiplied by a factor, the decay with it. Frozen parameters keep
     every bit, and the optimizer never sees them: they take no memory in its state, have no
-    momentum, and do not count in the norm that a gradient is clipped by.
+    momentum, and do not count in the norm that a gradient is clipped by. What is around it does:
+    `optax.MultiSteps`, and so the option `accumulate`, keeps their gradients too, as many numbers
+    as they have.
 
     Args:
       optimizer: an Optax transformation.

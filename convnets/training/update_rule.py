@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import optax
 
@@ -9,7 +10,8 @@ from ..errors import UserError
 from .optimizers import create_optimizer
 from .options import TrainingOptions
 from .schedules import create_schedule, reduce_on_plateau
-from .selection import scale_rates
+from .selection import join_scales, scale_rates
+from .sharpness import sharpness_aware
 
 # What an optimizer of the caller's own would not hear of.
 OF_THE_NAMED = (
@@ -75,6 +77,15 @@ def create_update_rule(
     if options.accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, options.accumulate).gradient_transformation()
     return learning_rate, optimizer, observe
+
+
+def climb(options: TrainingOptions) -> Callable | None:
+    """What makes a gradient function sharpness-aware, for `make_step`; None where that is not
+    asked for."""
+    if options.sam is None:
+        return None
+    scales = join_scales(options.freeze, options.rate_scales)
+    return partial(sharpness_aware, radius=options.sam, scales=scales)
 
 
 def _require_untouched(options, names):

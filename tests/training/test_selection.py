@@ -53,6 +53,22 @@ def test_frozen_parameters_keep_every_bit_and_take_no_memory(name):
     assert [path for path in paths if path.endswith("head.kernel")]
 
 
+def test_gradients_that_are_accumulated_are_kept_of_frozen_parameters_too():
+    optimizer = convnets.create_optimizer("adamw", 0.1, freeze="backbone/*")
+    several = optax.MultiSteps(optimizer, 2).gradient_transformation()
+    kept = [
+        {path for path in paths_of(x.init) if "backbone" in path} for x in (optimizer, several)
+    ]
+    names = ("bias", "kernel")
+    assert kept == [set(), {f"acc_grads.backbone.conv1.{name}" for name in names}]
+
+
+def paths_of(init):
+    """The paths of an optimizer's state."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, PARAMS))
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+
+
 def test_what_is_frozen_does_not_count_in_the_norm():
     optimizer = convnets.create_optimizer("sgd", 1.0, clip=1.0, freeze=["head/kernel", "backbone*"])
     params, _ = one_step(optimizer)
