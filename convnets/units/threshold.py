@@ -22,7 +22,8 @@ def threshold_units(x, weights, thresholds):
     activity", section 2. Differs: a negative weight inhibits by its size; in the paper any
     inhibitory input was a veto.
 
-    Exclusive or is no single unit, but a layer of two and one more: either, and not both.
+    NOT is a unit of weight -1 and threshold -1/2; `all_of` and `any_of` make AND and OR. Exclusive
+    or is no single unit, but a layer of two and one more: either, and not both.
 
     >>> from convnets.units import all_of, any_of, threshold_units
     >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -48,11 +49,6 @@ def all_of(inputs: int):
 def any_of(inputs: int):
     """The unit OR of so many inputs: `(weights [inputs, 1], thresholds [1])`."""
     return jnp.ones((inputs, 1)), jnp.array([0.5])
-
-
-def negation():
-    """The unit NOT, of one input: `(weights [1, 1], thresholds [1])`."""
-    return -jnp.ones((1, 1)), jnp.array([-0.5])
 
 
 def truth_rows(inputs: int):

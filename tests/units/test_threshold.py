@@ -21,7 +21,11 @@ def test_rows_and_gates(inputs):
     assert rows.astype(int).tolist() == [list(row) for row in expected]
     assert outputs(units.all_of(inputs), rows) == [all(row) for row in expected]
     assert outputs(units.any_of(inputs), rows) == [any(row) for row in expected]
-    assert outputs(units.negation(), rows[:, :1]) == [not row[0] for row in expected]
+
+
+def test_a_negative_weight_is_not():
+    unit = jnp.array([[-1.0]]), jnp.array([-0.5])
+    assert outputs(unit, units.truth_rows(1)) == [True, False]
 
 
 def test_at_the_threshold_a_unit_is_silent():
