@@ -11,10 +11,9 @@ from optax.losses import hinge_loss
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC, LinearSVC
 
+from convnets import units
 from convnets.losses import logistic_loss
-from convnets.ops import threshold
-from convnets.training import adaline, backpropagation, linear_classifiers, madaline
-from convnets.training.perceptron_rule import mistake_bound, train_perceptron
+from convnets.units import backpropagation as hand
 
 CONNECTIONS = {"excitatory": 8, "inhibitory": 8}
 LINES = 50  # of a curve, at most
@@ -34,8 +33,8 @@ def associate(images, features: int, seed: int):
     x = jnp.asarray(images > 0.5, jnp.float32)
     if features:
         key = jax.random.key(seed)
-        units = threshold.association_units(key, x.shape[1], features, **CONNECTIONS)
-        x = threshold.threshold_units(x, *units)
+        connected = units.association_units(key, x.shape[1], features, **CONNECTIONS)
+        x = units.threshold_units(x, *connected)
     return with_ones(x)
 
 
@@ -49,9 +48,9 @@ def with_ones(x):
 def run_truth_tables(config, dataset, inputs: int) -> dict:
     """All Boolean functions of so many bits, as networks of threshold units."""
     functions = np.arange(2 ** (2**inputs))[:, None] >> np.arange(2**inputs) & 1
-    layers = jax.vmap(threshold.disjunctive_layers)(functions)
-    rows = threshold.truth_rows(inputs)
-    outputs = jax.vmap(partial(threshold.run_threshold_layers, x=rows))(layers)[:, :, 0]
+    layers = jax.vmap(units.disjunctive_layers)(functions)
+    rows = units.truth_rows(inputs)
+    outputs = jax.vmap(partial(units.run_threshold_layers, x=rows))(layers)[:, :, 0]
     right = np.all(np.asarray(outputs) == functions, 1)
     return {"functions": len(functions), "right": int(right.sum())}
 
@@ -68,8 +67,8 @@ def run_mistakes(config, dataset, features: int, seed: int) -> dict:
         svm = SVC(kernel="linear", C=1e8, max_iter=200_000).fit(
             mirrored, np.repeat([1, -1], len(y))
         )
-    bound = float(mistake_bound(phi, jnp.asarray(y), jnp.asarray(svm.coef_[0], phi.dtype)))
-    _, mistakes = train_perceptron(phi, jnp.asarray(y), epochs=config.epochs)
+    bound = float(units.mistake_bound(phi, jnp.asarray(y), jnp.asarray(svm.coef_[0], phi.dtype)))
+    _, mistakes = units.train_perceptron(phi, jnp.asarray(y), epochs=config.epochs)
     return {
         "separable": bool(np.isfinite(bound)),
         "bound": bound if np.isfinite(bound) else None,
@@ -84,7 +83,7 @@ def run_accuracy(config, dataset, features: int, seed: int) -> dict:
     found = {}
     (images, labels), test = read(dataset.train), read(dataset.test)
     phi, y = associate(images, features, seed), 2.0 * (np.arange(10)[:, None] == labels) - 1
-    train = partial(train_perceptron, epochs=config.accuracy_epochs)
+    train = partial(units.train_perceptron, epochs=config.accuracy_epochs)
     weights, _ = jax.vmap(train, (None, 0))(phi, jnp.asarray(y))
     shown = {"train": (phi, labels), "test": (associate(test[0], features, seed), test[1])}
     for split, (inputs, right) in shown.items():
@@ -102,7 +101,7 @@ def run_adaline(config, dataset, rate: str) -> dict:
         x, y = with_ones(jnp.asarray(x)), np.where(labels == 3, 1.0, -1.0)
         longest = float((x**2).sum(1).max())
         rate_of = (lambda step: 1 / (longest + step)) if rate == "falling" else float(rate)
-        train = partial(adaline.train_adaline, rate=rate_of, epochs=config.adaline_epochs)
+        train = partial(units.train_adaline, rate=rate_of, epochs=config.adaline_epochs)
         path = np.asarray(train(x, jnp.asarray(y)))
     goal = np.linalg.lstsq(x, y, rcond=None)[0]
     distances = np.linalg.norm(path - goal, axis=1) / np.linalg.norm(goal)
@@ -115,14 +114,14 @@ def run_adaline(config, dataset, rate: str) -> dict:
 
 def run_madaline(config, dataset, inputs: int, hidden: int) -> dict:
     """Parity, from many first weights; two inputs are exclusive or."""
-    x = 2 * threshold.truth_rows(inputs) - 1
+    x = 2 * units.truth_rows(inputs) - 1
     y = jnp.prod(x, 1, keepdims=True)
 
     def train(key):
         first, second = jax.random.split(key)
-        params = madaline.initialize_madaline(first, inputs, hidden)
+        params = units.initialize_madaline(first, inputs, hidden)
         options = dict(epochs=config.madaline_epochs, rate=config.madaline_rate)
-        return madaline.train_madaline(params, x, y, second, **options)[1]
+        return units.train_madaline(params, x, y, second, **options)[1]
 
     errors = np.asarray(jax.vmap(train)(jax.random.split(jax.random.key(0), config.starts)))
     solved = errors[:, -1] == 0
@@ -143,16 +142,14 @@ def run_linear(config, dataset, method: str, digits: str, strength: float) -> di
         x, y = with_ones(jnp.asarray(images)), np.where(labels == first, 1, -1)
         if method == "logistic regression":
             loss, peer = logistic_loss, LogisticRegression(**options, max_iter=10_000)
-            train = partial(linear_classifiers.train_logistic_regression, steps=config.steps)
+            train = partial(units.train_logistic_regression, steps=config.steps)
         else:
             loss, peer = hinge_loss, LinearSVC(**options, loss="hinge", max_iter=1_000_000)
-            train = partial(
-                linear_classifiers.train_linear_svm, key=jax.random.key(0), epochs=config.epochs
-            )
+            train = partial(units.train_linear_svm, key=jax.random.key(0), epochs=config.epochs)
         weights = np.asarray(train(x, jnp.asarray(y), strength=strength)[0])
         goal = peer.fit(x, y).coef_[0]
         value, least = (
-            float(linear_classifiers.linear_objective(w, x, y, loss=loss, strength=strength))
+            float(units.linear_objective(w, x, y, loss=loss, strength=strength))
             for w in (weights, goal)
         )
     return {
@@ -172,7 +169,6 @@ def run_module(config, dataset, module: str) -> dict:
 
 def build(name: str, key):
     """The modules of a name, the shapes of their weights, and them as a lecture prints them."""
-    hand = backpropagation
     target, sign = jax.random.normal(key, (4,)), jax.random.rademacher(key, (4,), float)
     loss, error = hand.perceptron_loss(sign), hand.squared_error(target[:1])
     printed_loss = loss._replace(backward=lambda dy, x, y, weights: -1.0 * (sign * x <= 0) * dy)
@@ -204,15 +200,15 @@ def deviations(name: str, key, step=1e-5) -> dict:
     weights = [shape and jax.random.normal(of_weights, shape) for shape in shapes]
     x = jax.random.uniform(of_x, (4,), minval=-0.8, maxval=0.8)
     start, restore = ravel_pytree((x, weights))
-    dy = jax.random.normal(of_dy, backpropagation.forward_pass(modules, weights, x)[-1].shape)
+    dy = jax.random.normal(of_dy, hand.forward_pass(modules, weights, x)[-1].shape)
 
     def value(flat):
         x, weights = restore(flat)
-        return jnp.vdot(dy, backpropagation.forward_pass(modules, weights, x)[-1])
+        return jnp.vdot(dy, hand.forward_pass(modules, weights, x)[-1])
 
     def by_hand(modules):
-        values = backpropagation.forward_pass(modules, weights, x)
-        return ravel_pytree(backpropagation.backward_pass(modules, weights, values, dy))[0]
+        values = hand.forward_pass(modules, weights, x)
+        return ravel_pytree(hand.backward_pass(modules, weights, values, dy))[0]
 
     moves = step * jnp.eye(len(start))
     ahead, behind = jax.vmap(value)(start[None] + moves), jax.vmap(value)(start[None] - moves)

@@ -33,6 +33,7 @@ LEVELS = {
     "training": 2,
     "parallel": 2,
     "tasks": 3,
+    "units": 3,
     "unsupervised": 3,
     "weights": 3,
     "summary": 3,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
-from .examples import require_examples
+from .requirements import require_examples
 
 
 def train_adaline(
@@ -33,6 +33,7 @@ def train_adaline(
     Differs: in Collobert's lecture (2015) the derivative of `1/2 (y - f)^2` by `f` is printed
     `y - f`; it is `f - y`, and steps against the printed one move away from the target.
 
+    >>> from convnets.units import train_adaline
     >>> x, y = jnp.array([[1.0, -1.0], [1.0, 1.0]]), jnp.array([0.0, 4.0])
     >>> train_adaline(x, y, rate=0.5, epochs=1).tolist()
     [[2.0, 2.0]]

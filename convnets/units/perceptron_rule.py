@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .examples import require_examples
+from .requirements import require_examples
 
 
 @partial(jax.jit, static_argnames="epochs")
@@ -31,6 +31,7 @@ def train_perceptron(features, labels, *, epochs: int, weights=None):
 
     Reference: Rosenblatt 1962, "Principles of neurodynamics", section 5.3; Novikoff 1962.
 
+    >>> from convnets.units import train_perceptron
     >>> features = jnp.array([[1.0, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]])
     >>> weights, mistakes = train_perceptron(features, jnp.array([-1, -1, -1, 1]), epochs=20)
     >>> jnp.sign(features @ weights).tolist()[1:], mistakes.tolist()[-1]
@@ -78,6 +79,7 @@ def mistake_bound(features, labels, separator):
 
     Reference: Novikoff 1962, "On convergence proofs on perceptrons".
 
+    >>> from convnets.units import mistake_bound
     >>> mistake_bound(jnp.eye(3), jnp.array([1, -1, 1]), jnp.array([2.0, -2.0, 2.0])).item()
     3.0
     """

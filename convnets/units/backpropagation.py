@@ -123,9 +123,11 @@ def backward_pass(modules: Sequence[Module], weights: Sequence, values: list, dy
     Returns: `(dx, gradients)`: the gradient with respect to the input, and one entry a module,
       that with respect to its weights, None for a module without.
 
-    >>> modules, weights = [SIN, CUBE, EXP, COS, LOG], [None] * 5  # log(cos(exp(sin(x)^3)))
-    >>> values = forward_pass(modules, weights, jnp.array(0.5))
-    >>> round(float(values[-1]), 4), round(float(backward_pass(modules, weights, values)[0]), 4)
+    >>> from convnets.units import backpropagation as hand
+    >>> modules = [hand.SIN, hand.CUBE, hand.EXP, hand.COS, hand.LOG]  # log(cos(exp(sin(x)^3)))
+    >>> values = hand.forward_pass(modules, [None] * 5, jnp.array(0.5))
+    >>> dx, _ = hand.backward_pass(modules, [None] * 5, values)
+    >>> round(float(values[-1]), 4), round(float(dx), 4)
     (-0.8236, -1.3834)
     """
     gradients = []

@@ -6,8 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convnets.ops.threshold import truth_rows
-from convnets.training import madaline
+from convnets.units import (
+    disturb_least,
+    initialize_madaline,
+    run_madaline,
+    train_madaline,
+    truth_rows,
+)
 
 
 def decide(x):
@@ -43,13 +48,13 @@ def by_loops(params, x, targets, rate):
     return {"first": first, "second": second}
 
 
-STEP = jax.jit(madaline.disturb_least)
+STEP = jax.jit(disturb_least)
 
 
 def test_disturbs_as_the_loops_do():
     random, changed = np.random.default_rng(0), set()
     for seed in range(40):
-        params = madaline.initialize_madaline(jax.random.key(seed), 3, 4, outputs=2)
+        params = initialize_madaline(jax.random.key(seed), 3, 4, outputs=2)
         x, targets = (random.choice([-1.0, 1.0], size) for size in (3, 2))
         after = STEP(params, jnp.float32(x), jnp.float32(targets), rate=0.7)
         expected = by_loops(params, x, targets, 0.7)
@@ -57,19 +62,19 @@ def test_disturbs_as_the_loops_do():
             np.testing.assert_allclose(after[name], expected[name], atol=1e-6)
         kinds = tuple(int((after[name] != params[name]).any(0).sum()) for name in params)
         changed.add(kinds)
-        right = (madaline.run_madaline(params, jnp.float32(x))[1] == targets).all()
+        right = (run_madaline(params, jnp.float32(x))[1] == targets).all()
         assert (kinds == (0, 0)) == right
     assert {hidden for hidden, _ in changed} >= {0, 1, 2}
     assert {outputs for _, outputs in changed} >= {0, 1}
 
 
 def test_a_flipped_unit_ends_at_its_decision():
-    params = madaline.initialize_madaline(jax.random.key(3), 3, 4)
+    params = initialize_madaline(jax.random.key(3), 3, 4)
     rows = 2 * truth_rows(3) - 1
     for x in rows:
-        h, output = madaline.run_madaline(params, x)
+        h, output = run_madaline(params, x)
         after = STEP(params, x, -output)
-        assert madaline.run_madaline(after, x)[1] == -output
+        assert run_madaline(after, x)[1] == -output
         sums = jnp.append(x, 1) @ after["first"]
         flipped = decide(sums) != h
         np.testing.assert_allclose(np.abs(sums[flipped]), 1, rtol=1e-5)
@@ -81,9 +86,9 @@ def test_learns_parity_from_most_first_weights():
 
     def train(key):
         first, second = jax.random.split(key)
-        params = madaline.initialize_madaline(first, inputs=3, hidden=4)
-        params, errors = madaline.train_madaline(params, x, targets, second, epochs=50)
-        return (madaline.run_madaline(params, x)[1] != targets).sum(), errors
+        params = initialize_madaline(first, inputs=3, hidden=4)
+        params, errors = train_madaline(params, x, targets, second, epochs=50)
+        return (run_madaline(params, x)[1] != targets).sum(), errors
 
     wrong, errors = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(7), 30))
     np.testing.assert_array_equal(wrong, errors[:, -1])

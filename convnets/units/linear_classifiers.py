@@ -8,7 +8,7 @@ from jax import lax
 from optax.losses import hinge_loss
 
 from ..losses import logistic_loss
-from .examples import require_examples
+from .requirements import require_examples
 
 
 def linear_objective(weights, features, labels, *, loss, strength):
@@ -26,6 +26,8 @@ def linear_objective(weights, features, labels, *, loss, strength):
     Reference: Ranzato 2012, the slides "Linear classifier", lambda for `strength`; summed over the
     examples, as in Fan et al. 2008, "LIBLINEAR", equation 1.
 
+    >>> from convnets.units import linear_objective
+    >>> from optax.losses import hinge_loss
     >>> x, y = jnp.array([[1.0], [2.0]]), jnp.array([1.0, -1.0])
     >>> linear_objective(jnp.array([2.0]), x, y, loss=hinge_loss, strength=10.0).item()
     52.0
@@ -54,6 +56,7 @@ def train_logistic_regression(features, labels, *, strength: float, steps: int =
     Reference: Ranzato 2012, "Logistic regression: computing gradients"; Nocedal, Wright 2006,
     algorithm 3.1 and section 3.3.
 
+    >>> from convnets.units import train_logistic_regression
     >>> x, y = jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([1.0, -1.0])
     >>> weights, slopes = train_logistic_regression(x, y, strength=2.0)
     >>> [round(w, 3) for w in weights.tolist()], bool(slopes[-1] < 1e-6)
@@ -105,6 +108,7 @@ def train_linear_svm(features, labels, key, *, strength: float, epochs: int):
     Reference: Hsieh et al. 2008, "A dual coordinate descent method for large-scale linear SVM",
     algorithm 1. Differs: no shrinking.
 
+    >>> from convnets.units import train_linear_svm
     >>> x, y = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1.0, -1.0])
     >>> weights, gaps = train_linear_svm(x, y, jax.random.key(0), strength=9.0, epochs=2)
     >>> weights.tolist(), gaps.tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convnets import losses
-from convnets.training import backpropagation as hand
+from convnets.units import backpropagation as hand
 
 SIGNS, TARGET = np.array([1.0, -1.0, -1.0, 1.0]), np.array([0.3, -2.0, 1.0, 0.0])
 MODULES = {

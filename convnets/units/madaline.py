@@ -44,6 +44,7 @@ def train_madaline(params, x, targets, key, *, epochs: int, rate: float = 1.0):
 
     Reference: Winter, Widrow 1988, "Madaline Rule II: a training algorithm for neural networks".
 
+    >>> from convnets.units import initialize_madaline, run_madaline, train_madaline
     >>> x = jnp.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
     >>> targets = -x[:, :1] * x[:, 1:]  # exclusive or
     >>> params = initialize_madaline(jax.random.key(0), inputs=2, hidden=2)

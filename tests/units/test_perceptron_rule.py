@@ -8,7 +8,7 @@ import pytest
 from sklearn.svm import SVC
 
 from convnets import losses
-from convnets.training.perceptron_rule import mistake_bound, train_perceptron
+from convnets.units import mistake_bound, train_perceptron
 
 
 def examples(seed, count=40, size=6, gap=0.3):

@@ -9,8 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from convnets import losses
-from convnets.training import linear_classifiers
+from convnets import losses, units
 
 
 def digits():
@@ -28,7 +27,7 @@ def test_the_gradient_is_that_of_the_lecture():
         of = jax.grad(lambda w, y: losses.logistic_loss(jnp.asarray(x) @ w, y))
         np.testing.assert_allclose(of(jnp.asarray(w), 1.0), (p - 1) * x, rtol=1e-12)
         np.testing.assert_allclose(of(jnp.asarray(w), -1.0), p * x, rtol=1e-12)
-        both = jax.grad(linear_classifiers.linear_objective)(
+        both = jax.grad(units.linear_objective)(
             jnp.asarray(w), jnp.asarray(x)[None], jnp.ones(1), loss=losses.logistic_loss, strength=3
         )
         np.testing.assert_allclose(both, w + 3 * (p - 1) * x, rtol=1e-12)
@@ -38,7 +37,7 @@ def test_the_gradient_is_that_of_the_lecture():
 def test_logistic_regression_ends_where_scikit_learn_does(strength):
     x, y = digits()
     with jax.enable_x64(True):
-        found = linear_classifiers.train_logistic_regression(jnp.asarray(x), y, strength=strength)
+        found = units.train_logistic_regression(jnp.asarray(x), y, strength=strength)
         weights, slopes = map(np.asarray, found)
     peer = LogisticRegression(C=strength, fit_intercept=False, tol=1e-10, max_iter=10_000)
     goal = peer.fit(x, y).coef_[0]
@@ -50,7 +49,7 @@ def test_logistic_regression_ends_where_scikit_learn_does(strength):
 def test_the_svm_ends_where_scikit_learn_does(strength):
     x, y = digits()
     with jax.enable_x64(True):
-        found = linear_classifiers.train_linear_svm(
+        found = units.train_linear_svm(
             jnp.asarray(x), y, jax.random.key(0), strength=strength, epochs=1000
         )
         weights, gaps = map(np.asarray, found)
@@ -60,8 +59,7 @@ def test_the_svm_ends_where_scikit_learn_does(strength):
         )
         goal = peer.fit(x, y).coef_[0]
         value, least = (
-            float(linear_classifiers.linear_objective(jnp.asarray(w), x, y, **options))
-            for w in (weights, goal)
+            float(units.linear_objective(jnp.asarray(w), x, y, **options)) for w in (weights, goal)
         )
     assert (gaps > -1e-12).all()  # no primal objective is below a dual one
     assert value - least <= gaps[-1] + 1e-9
@@ -72,7 +70,7 @@ def test_the_svm_ends_where_scikit_learn_does(strength):
 def test_a_step_that_goes_too_far_is_halved():
     """Newton's first step from 0 overshoots where examples are strong and far from 0."""
     x, y = np.float32([[30.0], [-1.0]]), np.array([1, 1])
-    weights, slopes = linear_classifiers.train_logistic_regression(x, y, strength=50.0, steps=40)
+    weights, slopes = units.train_logistic_regression(x, y, strength=50.0, steps=40)
     best = min(
         np.linspace(-2, 2, 40001),
         key=lambda w: 0.5 * w**2 + 50 * np.logaddexp(0, -30 * w) + 50 * np.logaddexp(0, w),
@@ -84,4 +82,4 @@ def test_a_step_that_goes_too_far_is_halved():
 def test_what_does_not_fit_is_refused():
     x, y = digits()
     with pytest.raises(ValueError, match="expected features \\[N, D\\] and labels \\[N\\]"):
-        linear_classifiers.train_logistic_regression(x, y[1:], strength=1.0)
+        units.train_logistic_regression(x, y[1:], strength=1.0)

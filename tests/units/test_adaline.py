@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convnets import losses
-from convnets.training.adaline import train_adaline
+from convnets.units import train_adaline
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(30, 4))

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .convolution import require_floats
+from ..ops.convolution import require_floats
 
 
 def threshold_units(x, weights, thresholds):
@@ -22,8 +22,10 @@ def threshold_units(x, weights, thresholds):
     activity", section 2. Differs: a negative weight inhibits by its size; in the paper any
     inhibitory input was a veto.
 
-    Exclusive or is no single unit, but a layer of two and one more: either, and not both.
+    NOT is a unit of weight -1 and threshold -1/2; `all_of` and `any_of` make AND and OR. Exclusive
+    or is no single unit, but a layer of two and one more: either, and not both.
 
+    >>> from convnets.units import all_of, any_of, threshold_units
     >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     >>> either, both = threshold_units(x, *any_of(2)), threshold_units(x, *all_of(2))
     >>> h = jnp.concatenate([either, both], axis=1)
@@ -49,14 +51,10 @@ def any_of(inputs: int):
     return jnp.ones((inputs, 1)), jnp.array([0.5])
 
 
-def negation():
-    """The unit NOT, of one input: `(weights [1, 1], thresholds [1])`."""
-    return -jnp.ones((1, 1)), jnp.array([-0.5])
-
-
 def truth_rows(inputs: int):
     """All inputs of a Boolean function, counted upwards: `[2^inputs, inputs]`, the first bit first.
 
+    >>> from convnets.units import truth_rows
     >>> truth_rows(2).astype(int).tolist()
     [[0, 0], [0, 1], [1, 0], [1, 1]]
     """
@@ -82,6 +80,7 @@ def disjunctive_layers(table):
 
     Reference: McCulloch, Pitts 1943, theorem II; Minsky, Papert 1969, "Perceptrons", section 1.1.
 
+    >>> from convnets.units import disjunctive_layers, run_threshold_layers, truth_rows
     >>> parity = disjunctive_layers(jnp.array([0, 1, 1, 0, 1, 0, 0, 1]))
     >>> run_threshold_layers(parity, truth_rows(3)).ravel().astype(int).tolist()
     [0, 1, 1, 0, 1, 0, 0, 1]
@@ -121,6 +120,7 @@ def association_units(key, inputs: int, units: int, *, excitatory: int, inhibito
     Reference: Rosenblatt 1958, "The perceptron: a probabilistic model for information storage and
     organization in the brain", the A-units of pages 389 to 393, threshold 0.
 
+    >>> from convnets.units import association_units
     >>> weights, _ = association_units(jax.random.key(0), 9, 2, excitatory=3, inhibitory=1)
     >>> weights.sum(0).tolist(), jnp.abs(weights).sum(0).tolist()
     ([2.0, 2.0], [4.0, 4.0])
