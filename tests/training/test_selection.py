@@ -56,9 +56,7 @@ def test_frozen_parameters_keep_every_bit_and_take_no_memory(name):
 def test_gradients_that_are_accumulated_are_kept_of_frozen_parameters_too():
     optimizer = convnets.create_optimizer("adamw", 0.1, freeze="backbone/*")
     several = optax.MultiSteps(optimizer, 2).gradient_transformation()
-    kept = [
-        {path for path in paths_of(x.init) if "backbone" in path} for x in (optimizer, several)
-    ]
+    kept = [{path for path in paths_of(x.init) if "backbone" in path} for x in (optimizer, several)]
     names = ("bias", "kernel")
     assert kept == [set(), {f"acc_grads.backbone.conv1.{name}" for name in names}]
 
