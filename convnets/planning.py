@@ -260,7 +260,7 @@ def _make_recompute(model, dataset, options, compiled):
             dataset.train, options.batch_size, seed=options.seed, workers=options.workers
         )
         with contextlib.closing(read(0)) as batches:
-            return recompute_statistics(step, state, itertools.islice(batches, count))
+            return recompute_statistics(model, state, itertools.islice(batches, count), step=step)
 
     return recompute
 
