@@ -278,7 +278,7 @@ def _make_recompute(model, dataset, options, compiled):
         # by threads, for processes would be started anew each time
         read = data.batches(dataset.train, options.batch_size, seed=options.seed, workers=0)
         with contextlib.closing(read(0)) as batches:
-            return recompute_statistics(step, state, itertools.islice(batches, count))
+            return recompute_statistics(model, state, itertools.islice(batches, count), step=step)
 
     return recompute
 

@@ -21,8 +21,8 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256, views=No
       state: its state; moving averages are used where it keeps them, and its normalization.
       images: `[N, H, W, C]`, uint8, or floats in [0, 1].
       batch_size: images computed at a time.
-      views: `f(images [B, H, W, C]) -> [V, B, H, W, C]`, as `ops.flip_views` or a partial of
-        `ops.ten_crop`: probabilities are averaged over the views of each image.
+      views: `f(images [B, H, W, C]) -> [V, B, H, W, C]`, as `ops.image.flip_views` or a partial of
+        `ops.image.ten_crop`: probabilities are averaged over the views of each image.
 
     Returns: float32 `[N, K]`, on the host.
 

@@ -80,7 +80,7 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, view
       run: from `load_run`.
       dataset: the run's own, or another of as many classes; the run's normalization holds.
       batch_size: examples computed at a time; it does not change what is returned.
-      views: `f(images) -> [V, B, H, W, C]`, as `ops.flip_views`, over which probabilities are
+      views: `f(images) -> [V, B, H, W, C]`, as `ops.image.flip_views`, over which probabilities are
         averaged; None for the images as they are.
 
     Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …. Classes of other names

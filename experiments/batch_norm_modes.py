@@ -10,8 +10,9 @@ Ours:       see the figure of README.md, made from results/batch_norm_modes.json
 A small plain network (three stages of two 3x3 convolutions, batch norm behind each) on the embedded
 digits, 320 test images, 32 of each class. It is trained three times: with running averages of
 momentum 0.9, with the same of 0.999, and with batch norm frozen at its initial statistics from the
-start. The first two have the same parameters: their statistics alone differ. They are tested in all
-the ways that the table names. Exact statistics are those of the whole training split as one batch.
+start (`freeze_batch_norm`). The first two have the same parameters: their statistics alone differ.
+They are tested in all the ways that the table names. Exact statistics are those of the whole
+training split as one batch (`convnets.recompute_statistics`).
 Mixed batches of 32 do no harm here: it is what they are made of that counts.
 """
 
@@ -62,10 +63,7 @@ def main(config: Config) -> None:
     small = {"seeds": (0,), "stages": (), "features": 4, "steps": 2, "images_of_a_class": 1}
     used = dataclasses.replace(config, **(small if config.quick else {}))
     dataset = convnets.load_dataset("digits")
-    networks = {
-        name: create_network(used, momentum)
-        for name, momentum in (("right", 0.9), ("stale", 0.999), ("exact", 0.0))
-    }
+    networks = {"right": create_network(used, 0.9), "stale": create_network(used, 0.999)}
     programs = compile_programs(used, dataset, networks)
     images = choose_images(dataset.test, used.images_of_a_class)
     cases = [{"seed": seed} for seed in used.seeds]
@@ -90,34 +88,26 @@ def create_network(config: Config, momentum: float) -> Classifier:
 
 
 def compile_programs(config: Config, dataset, networks) -> dict:
-    """Training steps by name, and the accuracy of a batch in either mode."""
-    loss_fns = {
-        name: convnets.classification_loss(network, normalization=dataset.normalization)
-        for name, network in networks.items()
-    }
-
-    def with_frozen_statistics(params, batch_stats, batch, key):
-        return loss_fns["right"](params, batch_stats, batch, None)
+    """Training steps by name, the accuracy of a batch in either mode, and its exact statistics."""
+    create = partial(convnets.classification_loss, normalization=dataset.normalization)
+    loss_fns = {name: create(network) for name, network in networks.items()}
+    loss_fns["frozen"] = create(networks["right"], freeze_batch_norm=True)
 
     def correct(state, batch, key):
         loss_fn = loss_fns["right"]
         _, (_, metrics) = loss_fn(state.params, state.batch_stats, batch, key)
         return metrics["accuracy"][0]
 
-    def exact(state, batch):
-        _, (batch_stats, _) = loss_fns["exact"](state.params, state.batch_stats, batch, state.key)
-        return batch_stats
-
-    trained = {**loss_fns, "frozen": with_frozen_statistics}
     steps = {
         name: compile_on(
-            convnets.make_step(trained[name], optimizer_with_rate("momentum", config.rate)),
+            convnets.make_step(loss_fn, optimizer_with_rate("momentum", config.rate)),
             dataset.train,
             config.steps,
         )
-        for name in ("right", "stale", "frozen")
+        for name, loss_fn in loss_fns.items()
     }
-    return {"steps": steps, "correct": jax.jit(correct), "exact": jax.jit(exact)}
+    moments = jax.jit(convnets.make_moments_step(networks["stale"]))
+    return {"steps": steps, "correct": jax.jit(correct), "moments": moments}
 
 
 def choose_images(source, count: int) -> dict:
@@ -140,7 +130,9 @@ def run(config: Config, dataset, networks, programs, images, seed: int) -> dict:
     by_class = np.arange(10 * size)
     mixed = by_class.reshape(10, size).T.ravel()
     whole = dataset.train.batch(range(len(dataset.train)))
-    exact = states["stale"].replace(batch_stats=programs["exact"](states["stale"], whole))
+    exact = convnets.recompute_statistics(
+        networks["stale"], states["stale"], [whole], step=programs["moments"]
+    )
 
     def accuracy(state, order, size, train):
         key = state.key if train else None

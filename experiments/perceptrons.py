@@ -151,7 +151,7 @@ def table(archive: dict) -> str:
         rows.append((f"perceptrons on {name}", "test accuracy on the digits", percent))
     for x in found["Adaline"]:
         name = f"Adaline, rate {x['rate']}"
-        rows.append((name, "distance to the least squares", f"{x['distance']:.4f}"))
+        rows.append((name, "relative distance to the least squares", f"{x['distance']:.4f}"))
     for x in found["Madaline"]:
         name = f"Madaline, {x['hidden']} hidden units"
         rows.append((name, f"parity of {x['inputs']} bits", f"{x['solved']} of {x['starts']}"))

@@ -1,4 +1,4 @@
-"""The largest error of a two-layer sigmoidal network falls with its width, whatever the function.
+"""A two-layer sigmoidal network errs less with four times the units, from 4 on, down to rounding.
 
 Command:    python experiments/universal_approximation.py
 Hardware:   see results/universal_approximation.json
@@ -10,8 +10,9 @@ Four continuous functions on [-1, 1]: smooth, with a kink, with a vertical tange
 (its first eight terms). The hidden units are random and stay so: kernels from a normal
 distribution, biases from a uniform one, of a scale that grows with the width; the outer weights and
 bias are the least squares over 2,049 points, in float64. So what is archived, the largest error on
-10,001 points, bounds from above what a network of that width can do. The smooth function is met
-but for what least squares lose to rounding from 256 units on.
+10,001 points, bounds from above what a network of that width can do. With every quadrupling from 4
+units on it falls, whatever the function; below, the cosine is not followed at all, and at 1e-6,
+which the cosine meets with 128 units, it is what least squares lose to rounding.
 """
 
 import dataclasses

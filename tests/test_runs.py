@@ -66,10 +66,12 @@ def test_predictions_are_averaged_over_views(tmp_path):
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
     each = [convnets.predict(LINEAR, result.state, x) for x in (images, mirrored)]
     expected = np.mean(each, 0)
-    found = convnets.predict(LINEAR, result.state, images, batch_size=32, views=ops.flip_views)
+    found = convnets.predict(
+        LINEAR, result.state, images, batch_size=32, views=ops.image.flip_views
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     run = convnets.load_run(tmp_path)
-    measured = convnets.evaluate_run(run, few_digits(), views=ops.flip_views)
+    measured = convnets.evaluate_run(run, few_digits(), views=ops.image.flip_views)
     assert measured["test_loss"] == pytest.approx(cross_entropy(expected, labels).mean(), rel=1e-5)
     assert measured["test_accuracy"] == (expected.argmax(1) == labels).mean()
 

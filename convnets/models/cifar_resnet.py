@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ..errors import UserError
 from ..layers import ones
 from .entry import Entry
-from .resnet import BasicBlock, PlainBlock, ResNet
+from .resnet import UNBRANCHED, BasicBlock, PlainBlock, ResNet
 
 
 def subsample_and_pad(x, features: int, stride: int, **_):
@@ -53,8 +53,8 @@ def entry(depth: int, block) -> Entry:
         stem=stem3x3,
         stem_pool=keep,
     )
-    if block is PlainBlock:  # it has no scale that is the last before a sum
-        backbone = partial(backbone, last_scale_init=None)
+    if block is PlainBlock:
+        backbone = partial(backbone, **UNBRANCHED)
     return Entry(backbone, (32, 32, 3), 10)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from ..layers import BatchNorm, Conv, he_normal, relu, run_stage, zeros
+from ..layers import BatchNorm, Conv, DropPath, depth_rates, he_normal, relu, run_stage, zeros
 from ..layers.initializers import Initializer
 from ..ops import max_pool
 from .entry import Entry
@@ -51,6 +51,7 @@ class BasicBlock(nn.Module):
       last_scale_init: of the last batch norm; with zeros every block starts as its shortcut
         (Goyal et al. 2017, section 5.1), as the paper itself did not.
       attention: makes what weighs the channels before the shortcut is added; None for nothing.
+      drop_path: rate at which an example skips the block in training (Huang et al. 2016).
 
     Reference: He et al. 2015, figure 5, left.
     """
@@ -62,6 +63,7 @@ class BasicBlock(nn.Module):
     shortcut: Callable = projection
     last_scale_init: Initializer = zeros
     attention: Callable[..., nn.Module] | None = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
@@ -71,6 +73,8 @@ class BasicBlock(nn.Module):
         y = self.norm(name="bn2", scale_init=self.last_scale_init)(y, train=train)
         if self.attention is not None:
             y = self.attention(name="attention")(y)
+        if self.drop_path:
+            y = DropPath(self.drop_path, name="drop_path")(y, train=train)
         if x.shape != y.shape:
             x = self.shortcut(
                 x, self.features, self.stride, conv=self.conv, norm=self.norm, train=train
@@ -84,7 +88,7 @@ class Bottleneck(nn.Module):
     Attributes:
       groups, group_width: the 3x3 is cut into `groups`, each `group_width` wide where `features`
         is 64, and in proportion elsewhere.
-      shortcut, last_scale_init, attention: as in `BasicBlock`.
+      shortcut, last_scale_init, attention, drop_path: as in `BasicBlock`.
 
     Reference: He et al. 2015, figure 5, right; Xie et al. 2017, figure 3c, for groups. Differs: the
     stride sits on the 3x3, as in torchvision.
@@ -99,6 +103,7 @@ class Bottleneck(nn.Module):
     shortcut: Callable = projection
     last_scale_init: Initializer = zeros
     attention: Callable[..., nn.Module] | None = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, 4*features]
@@ -111,6 +116,8 @@ class Bottleneck(nn.Module):
         y = self.norm(name="bn3", scale_init=self.last_scale_init)(y, train=train)
         if self.attention is not None:
             y = self.attention(name="attention")(y)
+        if self.drop_path:
+            y = DropPath(self.drop_path, name="drop_path")(y, train=train)
         if x.shape != y.shape:
             x = self.shortcut(
                 x, 4 * self.features, self.stride, conv=self.conv, norm=self.norm, train=train
@@ -131,6 +138,8 @@ class ResNet(nn.Module):
       last_scale_init: of the last batch norm of every block: `zeros`, with which a block starts as
         its shortcut, or `ones`; None for what the blocks have of their own (zeros, but ones in the
         networks for 32x32 images).
+      drop_path: rate at which an example skips the last block in training, from 0 at the first
+        block evenly up (Huang et al. 2016, "Deep networks with stochastic depth", with 0.5).
       checkpoint: the backward pass computes each stage again (see `layers.run_stage`).
 
     Endpoints: `stem` (before `stem_pool`), `stage1`, `stage2`, …; for ImageNet their strides are
@@ -148,6 +157,7 @@ class ResNet(nn.Module):
     conv: Callable[..., nn.Module] = ConvBeforeNorm
     norm: Callable[..., nn.Module] = BatchNorm
     last_scale_init: Initializer | None = None
+    drop_path: float = 0.0
     checkpoint: bool = False
 
     @nn.compact
@@ -167,7 +177,11 @@ class ResNet(nn.Module):
 
 def run_blocks(network, x, *, stage: int, train: bool, **made_with):
     """One stage of a residual network: its blocks, of which the first may halve the side."""
+    rates = depth_rates(network.drop_path, sum(network.stage_sizes))
+    before = sum(network.stage_sizes[: stage - 1])
     for number in range(1, network.stage_sizes[stage - 1] + 1):
+        if network.drop_path:  # plain blocks have no branch to drop, nor this option
+            made_with["drop_path"] = rates[before + number - 1]
         x = network.block(
             network.features * 2 ** (stage - 1),
             stride=2 if stage > 1 and number == 1 else 1,
@@ -187,6 +201,7 @@ SIZES = {  # table 1, and two more of timm's: depth -> blocks in each stage
     200: (3, 24, 36, 3),
 }
 SHALLOW = (18, 34)  # of basic blocks; the others are of bottlenecks
+UNBRANCHED = {"last_scale_init": None, "drop_path": 0.0}  # not open to plain networks
 
 
 def entry(depth: int, block: Callable[..., nn.Module], **bound) -> Entry:
@@ -194,7 +209,7 @@ def entry(depth: int, block: Callable[..., nn.Module], **bound) -> Entry:
 
 
 MODELS = (
-    {f"plain{depth}": entry(depth, PlainBlock, last_scale_init=None) for depth in SHALLOW}
+    {f"plain{depth}": entry(depth, PlainBlock, **UNBRANCHED) for depth in SHALLOW}
     | {f"resnet{depth}": entry(depth, BasicBlock) for depth in SHALLOW}
     | {f"resnet{depth}": entry(depth, Bottleneck) for depth in (50, 101, 152)}
 )

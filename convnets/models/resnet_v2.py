@@ -11,7 +11,7 @@ from functools import partial
 import flax.linen as nn
 
 from ..errors import UserError
-from ..layers import BatchNorm, Dropout, relu, run_stage
+from ..layers import BatchNorm, Dropout, DropPath, relu, run_stage
 from ..ops import max_pool
 from .cifar_resnet import keep
 from .entry import Entry
@@ -22,7 +22,9 @@ class PreActivationBlock(nn.Module):
     """Batch norm, ReLU, 3x3 convolution, twice; added to the input, or, where the shape changes, to
     a 1x1 convolution of what the first ReLU gives.
 
-    Attribute: `dropout`, the rate before the last convolution.
+    Attributes:
+      dropout: the rate before the last convolution.
+      drop_path: the rate at which an example skips the block in training.
 
     Reference: He et al. 2016, figure 4e; Zagoruyko, Komodakis 2016, figure 1d, with dropout.
     """
@@ -31,6 +33,7 @@ class PreActivationBlock(nn.Module):
     stride: int = 1
     norm: Callable[..., nn.Module] = BatchNorm
     dropout: float = 0.0
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, features]
@@ -42,6 +45,8 @@ class PreActivationBlock(nn.Module):
         y = ConvBeforeNorm(self.features, 3, name="conv2")(y)
         if x.shape != y.shape:
             x = ConvBeforeNorm(self.features, 1, self.stride, name="conv_shortcut")(first)
+        if self.drop_path:
+            y = DropPath(self.drop_path, name="drop_path")(y, train=train)
         return x + y
 
 
@@ -55,6 +60,7 @@ class PreActivationBottleneck(nn.Module):
     stride: int = 1
     norm: Callable[..., nn.Module] = BatchNorm
     dropout: float = 0.0
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x, *, train: bool):  # [B, H, W, C] -> [B, H/stride, W/stride, 4*features]
@@ -68,6 +74,8 @@ class PreActivationBottleneck(nn.Module):
         y = ConvBeforeNorm(4 * self.features, 1, name="conv3")(y)
         if x.shape != y.shape:
             x = ConvBeforeNorm(4 * self.features, 1, self.stride, name="conv_shortcut")(first)
+        if self.drop_path:
+            y = DropPath(self.drop_path, name="drop_path")(y, train=train)
         return x + y
 
 
@@ -82,6 +90,7 @@ class ResNetV2(nn.Module):
       stem_pool: `[B, H, W, C] -> [B, H', W', C]` between it and the first stage.
       block_dropout: rate before the last convolution of every block (0.3 in Zagoruyko, Komodakis
         2016, section 2.4).
+      drop_path: as in `ResNet`.
       norm: makes every normalization.
       checkpoint: the backward pass computes each stage again.
 
@@ -97,6 +106,7 @@ class ResNetV2(nn.Module):
     stem: Callable[..., nn.Module] = partial(ConvBeforeNorm, 64, 7, 2)
     stem_pool: Callable = partial(max_pool, window=3, stride=2, padding=1)
     block_dropout: float = 0.0
+    drop_path: float = 0.0
     norm: Callable[..., nn.Module] = BatchNorm
     checkpoint: bool = False
 

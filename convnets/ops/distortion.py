@@ -154,6 +154,7 @@ def _gaussian_matrix(count, sigma, dtype):
 
 def _draw_affine(key, height, width, max_shift, max_degrees, scale, max_shear):
     """The displacement of one affine distortion, drawn as `affine` says."""
+    # Not `as_pair`, which is of whole pixels: a shift may be a fraction of one.
     shifts = max_shift if isinstance(max_shift, Sequence) else (max_shift, max_shift)
     require_not_negative(max_shift=min(shifts), max_degrees=max_degrees, max_shear=max_shear)
     require_range(0, math.inf, scale=scale)

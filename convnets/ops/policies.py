@@ -41,7 +41,8 @@ def random_augment(key, image, *, operations=2, magnitude=9):
     (`lax.switch` is a selection under `vmap`), so the geometric ones share a single warp and those
     that blend a single blend, and only what is left is computed for nothing. Floats are rounded to
     256 levels only where an operation is made of levels: posterize and equalize. Geometric
-    operations turn about the center.
+    operations are bilinear, turn and shear about the center, and shift by fractions of pixels,
+    where torchvision reads the nearest pixel and shifts by whole ones.
 
     >>> random_augment(jax.random.key(0), jnp.ones((32, 32, 3)), operations=1).shape
     (32, 32, 3)

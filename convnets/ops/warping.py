@@ -70,7 +70,7 @@ def affine_matrix(degrees=0.0, scale=(1.0, 1.0), shear=0.0):
     >>> abs(affine_matrix(scale=(2.0, 4.0))).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    angle = jnp.deg2rad(jnp.asarray(degrees, float))  # float64 where JAX has that
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     for_row = jnp.stack([cosine, sine]) / scale[0]
     for_column = jnp.stack([-sine - shear * cosine, cosine - shear * sine]) / scale[1]
@@ -85,13 +85,14 @@ def affine_displacement(matrix, shift, height, width):
       shift: of the image, in pixels down and to the right.
       height, width: of the image.
 
-    Returns: `[2, H, W]`, float32.
+    Returns: `[2, H, W]`, float32, or float64 of a matrix of that.
 
     >>> affine_displacement(jnp.eye(2), (0.0, 1.0), 1, 3).tolist()
     [[[0.0, 0.0, 0.0]], [[-1.0, -1.0, -1.0]]]
     """
-    down = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    along = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
+    matrix = jnp.asarray(matrix)
+    down = jnp.arange(height, dtype=matrix.dtype)[:, None] - (height - 1) / 2
+    along = jnp.arange(width, dtype=matrix.dtype)[None, :] - (width - 1) / 2
     y, x = down - shift[0], along - shift[1]
     rows = matrix[0][0] * y + matrix[0][1] * x - down
     columns = matrix[1][0] * y + matrix[1][1] * x - along
@@ -106,11 +107,4 @@ def rotate_image(image, degrees):
     [[1.0, 3.0], [0.0, 2.0]]
     """
     height, width, _ = image.shape
-    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.promote_types(image.dtype, jnp.float32)))
-    cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
-    y = jnp.arange(height, dtype=angle.dtype)[:, None] - middle_row
-    x = jnp.arange(width, dtype=angle.dtype)[None, :] - middle_column
-    rows = cosine * y + sine * x + middle_row
-    columns = cosine * x - sine * y + middle_column
-    return sample_bilinear(image, rows, columns)
+    return warp(image, affine_displacement(affine_matrix(degrees), (0, 0), height, width))

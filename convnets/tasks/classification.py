@@ -37,11 +37,11 @@ def classification_loss(
       loss: `cross_entropy`, or `squared_error` against one-hot targets.
       auxiliary_weight: of the loss of each auxiliary head, in training, where the model has any
         (Szegedy et al. 2015, section 5); the metric `loss` is that of the logits alone.
-      mix: `f(key, image, partner) -> (image, share)`, as `ops.mixup`, in training only, after
+      mix: `f(key, image, partner) -> (image, share)`, as `ops.image.mixup`, in training only, after
         `augment`: each image is mixed with its neighbor in the batch, and so are their targets.
         A neighbor of weight 0, or outside of the mask, has no part; an example keeps its own
         weight. Accuracy is measured against the example's own label.
-      views: `f(images) -> [V, B, H, W, C]`, as `ops.flip_views`, in evaluation only: the
+      views: `f(images) -> [V, B, H, W, C]`, as `ops.image.flip_views`, in evaluation only: the
         probabilities are those of all views, averaged.
       freeze_batch_norm: whether batch norm uses its running statistics in training too, and
         leaves them, for fine-tuning (He et al. 2015, appendix A); its scale and bias are trained as

@@ -22,7 +22,9 @@ def orthogonalize_momentum() -> optax.GradientTransformation:
     √max(1, features / inputs).
 
     All else, that is biases, scales, kernels of another rank and the last dense layer, `head`,
-    takes the direction of Adam, times 0.1: with a learning rate of 0.02 that is Adam at 0.002.
+    takes the direction of Adam, times 0.1: with a learning rate of 0.02 that is Adam at 0.002. The
+    weight decay that `create_optimizer` adds to these directions is not scaled with them: that of
+    the head's kernel has the whole rate, as that of all others.
 
     Reference: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     Differs: the averages are without the bias of their start, in float32, as in Optax.

@@ -15,8 +15,9 @@ class Minimum(NamedTuple):
     """What `minimize_lbfgs` returns.
 
     Attributes:
-      params: a tree like those given.
-      losses: `[steps + 1]`, in NumPy: before the first step, and after each.
+      params: a tree like those given, of the lowest loss that was met.
+      losses: `[steps + 1]`, in NumPy: before the first step, and after each. They never rise, and
+        the last is that of `params`: a step that raised the loss was not taken.
       converged: whether the gradient came below the tolerance.
     """
 
@@ -42,7 +43,8 @@ def minimize_lbfgs(
       tolerance: ends where no element of the gradient is larger.
       memory: how many past steps shape the next.
 
-    It ends too where a step no longer lowers the loss, which is as far as the floating point goes.
+    It ends too where a step no longer lowers the loss, which is as far as the floating point goes;
+    one that raises it is taken back.
 
     Raises: UserError for a loss that is no finite scalar at the start, and for numbers below 1.
 
@@ -78,25 +80,30 @@ def _make_descent(loss, steps, tolerance, memory):
         return value, grads, optax.tree.norm(grads, ord=jnp.inf)
 
     def descend(carry):
-        params, opt_state, (value, grads, _), losses, count = carry
+        params, opt_state, found, losses, count, _ = carry
+        value, grads, _ = found
         updates, opt_state = optimizer.update(
             grads, opt_state, params, value=value, grad=grads, value_fn=loss
         )
-        params = optax.apply_updates(params, updates)
-        found = look(params, opt_state)
-        return params, opt_state, found, losses.at[count + 1].set(found[0]), count + 1
+        moved = optax.apply_updates(params, updates)
+        after = look(moved, opt_state)
+        taken = after[0] <= value
+        params, found = jax.tree.map(
+            lambda new, old: jnp.where(taken, new, old), (moved, after), (params, found)
+        )
+        losses = losses.at[count + 1].set(after[0])  # which, not taken, does not count
+        return params, opt_state, found, losses, count + taken, after[0] < value
 
     def goes_on(carry):
-        _, _, (_, _, slope), losses, count = carry
-        falls = (count == 0) | (losses[count] < losses[count - 1])
+        _, _, (_, _, slope), _, count, falls = carry
         return (count < steps) & (slope > tolerance) & falls
 
     def run(params):
         opt_state = optimizer.init(params)
         found = look(params, opt_state)
         losses = jnp.zeros(steps + 1, found[0].dtype).at[0].set(found[0])
-        carry = jax.lax.while_loop(goes_on, descend, (params, opt_state, found, losses, 0))
-        params, _, (_, _, slope), losses, count = carry
+        carry = params, opt_state, found, losses, 0, True
+        params, _, (_, _, slope), losses, count, _ = jax.lax.while_loop(goes_on, descend, carry)
         return params, losses, count, slope
 
     return run

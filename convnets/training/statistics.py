@@ -14,7 +14,9 @@ from .state import TrainState
 COLLECTIONS = ["batch_stats", "batch_moments", "auxiliary"]  # auxiliary heads have statistics too
 
 
-def recompute_statistics(model, state: TrainState, batches: Iterable[dict]) -> TrainState:
+def recompute_statistics(
+    model: nn.Module, state: TrainState, batches: Iterable[dict], *, step=None
+) -> TrainState:
     """The state with the mean and variance that every batch norm meets over the given batches,
     the parameters held.
 
@@ -25,12 +27,13 @@ def recompute_statistics(model, state: TrainState, batches: Iterable[dict]) -> T
     no other one changes, they are exactly those of all the examples as one batch.
 
     Args:
-      model: the model that was trained; or, for several devices and to compile once for many
-        calls, `parallel.compile(make_moments_step(model), donate=False)`.
+      model: the model that was trained.
       state: with the parameters; where it keeps moving averages, the statistics that belong to
         those are recomputed, for they are what is evaluated.
       batches: of the training split, best as large as those of training, of any number; of each
         its `image` is read, `[B, H, W, C]`, and of `mask`, false for padding, which to leave out.
+      step: for several devices, and to compile once for many calls, `parallel.compile(
+        make_moments_step(model), donate=False)`; None compiles it for this call.
 
     Returns: the state with new statistics, float32, whatever momentum the layers have. A layer that
     evaluation does not reach keeps its own.
@@ -54,7 +57,7 @@ def recompute_statistics(model, state: TrainState, batches: Iterable[dict]) -> T
     >>> state.batch_stats["mean"].round(4).tolist(), state.batch_stats["var"].round(4).tolist()
     ([0.30000001192092896], [0.125])
     """
-    step = jax.jit(make_moments_step(model)) if isinstance(model, nn.Module) else model
+    step = jax.jit(make_moments_step(model)) if step is None else step
     if not state.variables()["batch_stats"]:
         raise ValueError("the model has no batch norm, so there are no statistics to recompute")
     if hasattr(step, "place_state"):

@@ -35,7 +35,7 @@ def test_parts_are_those_of_the_host(size, options):
 def test_a_crop_is_a_part_of_the_host_resized_by_pillow(size):
     image = np.random.default_rng(0).uniform(size=(*size, 1)).astype(np.float32)
     area = (0.6, 0.9) if size == (10, 90) else (0.08, 1.0)
-    crop = jax.jit(partial(ops.random_resized_crop, size=(12, 16), area=area))
+    crop = jax.jit(partial(ops.image.random_resized_crop, size=(12, 16), area=area))
     for key in jax.random.split(jax.random.key(0), 8):
         draws = np.float64(jax.random.uniform(key, (10, 4)))
         y0, x0, y1, x1 = data.random_resized_crop(draws, *size, area=area)
@@ -47,7 +47,7 @@ def test_a_crop_is_a_part_of_the_host_resized_by_pillow(size):
 def test_erasing_paints_rectangles_of_the_areas_and_aspects():
     image = np.full((40, 50, 2), 0.5, np.float32)
     keys = jax.random.split(jax.random.key(0), 400)
-    erase = partial(ops.random_erasing, area=(0.1, 0.3), aspect=(0.5, 2.0), fill=0.25)
+    erase = partial(ops.image.random_erasing, area=(0.1, 0.3), aspect=(0.5, 2.0), fill=0.25)
     erased = np.asarray(jax.jit(jax.vmap(erase, (0, None)))(keys, image)) == 0.25
     assert (erased[..., 0] == erased[..., 1]).all()
     painted = erased[..., 0][erased.any((1, 2, 3))]
@@ -71,15 +71,15 @@ def test_erasing_paints_rectangles_of_the_areas_and_aspects():
 
 def test_erasing_fills_with_noise_or_not_at_all():
     image = np.full((20, 20, 3), 2.0, np.float32)
-    erased = np.asarray(ops.random_erasing(jax.random.key(1), image, probability=1.0))
+    erased = np.asarray(ops.image.random_erasing(jax.random.key(1), image, probability=1.0))
     noise = erased[erased != 2]
     assert noise.size > 3 * 0.02 * 400 * 0.5
     assert len(np.unique(noise)) > 0.9 * noise.size
     assert abs(noise.mean() - 0.5) < 0.1
-    none = ops.random_erasing(jax.random.key(1), image, probability=0.0)
+    none = ops.image.random_erasing(jax.random.key(1), image, probability=0.0)
     np.testing.assert_array_equal(none, image)
     flat = np.full((2, 200, 1), 0.5, np.float32)  # where no square of half the area fits
-    kept = ops.random_erasing(
+    kept = ops.image.random_erasing(
         jax.random.key(1), flat, probability=1.0, area=(0.5, 0.5), aspect=(1, 1)
     )
     np.testing.assert_array_equal(kept, flat)

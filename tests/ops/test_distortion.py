@@ -21,7 +21,7 @@ def test_rotation_draws_its_angle_from_the_range(keys):
     # The pixel that stands right of the center moves to the angle's height.
     image = np.zeros((21, 21, 1), np.float32)
     image[10, 18] = 1
-    rotate = jax.jit(jax.vmap(partial(ops.rotate, max_degrees=30), (0, None)))
+    rotate = jax.jit(jax.vmap(partial(ops.image.rotate, max_degrees=30), (0, None)))
     rotated = np.asarray(rotate(keys, image))[..., 0]
     place = np.arange(21.0) - 10
     mass = rotated.sum((1, 2))
@@ -36,9 +36,9 @@ def test_rotation_draws_its_angle_from_the_range(keys):
 @pytest.mark.parametrize(("alpha", "sigma"), [(34.0, 4.0), (8.0, 0.7), (3.0, 12.0)])
 def test_the_elastic_field_is_uniform_noise_through_a_gaussian(alpha, sigma):
     key, size = jax.random.key(1), (20, 13)
-    noise = ops.elastic_displacement(key, *size, alpha=1.0, sigma=0.0)
+    noise = ops.image.elastic_displacement(key, *size, alpha=1.0, sigma=0.0)
     field = jax.jit(
-        partial(ops.elastic_displacement, alpha=alpha, sigma=sigma), static_argnums=(1, 2)
+        partial(ops.image.elastic_displacement, alpha=alpha, sigma=sigma), static_argnums=(1, 2)
     )
     expected = [alpha * ndimage.gaussian_filter(each, sigma, mode="constant")
                 for each in np.float64(noise)]  # fmt: skip
@@ -46,13 +46,17 @@ def test_the_elastic_field_is_uniform_noise_through_a_gaussian(alpha, sigma):
 
 
 def test_the_noise_of_the_elastic_field_is_uniform_and_independent():
-    noise = np.asarray(ops.elastic_displacement(jax.random.key(2), 100, 90, alpha=1.0, sigma=0.0))
+    noise = np.asarray(
+        ops.image.elastic_displacement(jax.random.key(2), 100, 90, alpha=1.0, sigma=0.0)
+    )
     for each in noise:
         counts, _ = np.histogram(each, 20, (-1, 1))
         assert ((counts - 450) ** 2 / 450).sum() < 43.8  # chi-square: 0.1 % are above
     correlations = np.corrcoef([noise[0].ravel(), noise[1].ravel(), np.roll(noise[0], 1).ravel()])
     assert abs(correlations - np.eye(3)).max() < 0.04
-    smooth = np.asarray(ops.elastic_displacement(jax.random.key(3), 200, 200))[:, 20:-20, 20:-20]
+    smooth = np.asarray(ops.image.elastic_displacement(jax.random.key(3), 200, 200))[
+        :, 20:-20, 20:-20
+    ]
     expected = 34 / (4 * np.sqrt(12 * np.pi))
     assert np.sqrt((smooth**2).mean()) == pytest.approx(expected, rel=0.2)
 
@@ -62,15 +66,17 @@ def test_smoothing_is_that_of_scipy(shared):
         image = file["gaussian_filter/in/image"].astype(np.float32)
         for sigma in (0.7, 1.5, 3):
             expected = file[f"gaussian_filter/out/s{sigma}_constant"]
-            np.testing.assert_allclose(ops.smooth(image, sigma), expected, atol=1e-5)
+            np.testing.assert_allclose(ops.image.smooth(image, sigma), expected, atol=1e-5)
 
 
 def test_elastic_distortion_is_that_of_scipy(shared):
     with np.load(shared / "parity/ops/augment/elastic.npz") as file:
         arguments = json.loads(str(file["e0/args"]))
         image, field = file["e0/in/image"], np.stack([file["e0/out/dy"], file["e0/out/dx"]])
-        found = np.asarray(ops.warp(image[..., None].astype(np.float32), np.float32(field)))[..., 0]
-        smoothed = arguments["alpha"] * ops.smooth(
+        found = np.asarray(ops.image.warp(image[..., None].astype(np.float32), np.float32(field)))[
+            ..., 0
+        ]
+        smoothed = arguments["alpha"] * ops.image.smooth(
             np.float32(file["e0/in/noise"]), arguments["sigma"]
         )
         np.testing.assert_allclose(smoothed[::-1], field, atol=1e-4)
@@ -97,7 +103,7 @@ def displacement_of(name, key):
     """Where pixels are read: away from the border, an image of coordinates tells it."""
     size = 28
     if name == "elastic":
-        return ops.elastic_displacement(key, size, size)
+        return ops.image.elastic_displacement(key, size, size)
     large = np.stack(np.indices((size, size)), -1).astype(np.float32) + 100
     # Two constants tell how much of the frame of zeros was read.
     whole = getattr(ops, name)(key, np.concatenate([large, np.ones_like(large)], -1))

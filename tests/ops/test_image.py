@@ -23,23 +23,25 @@ def keys():
 
 def test_prepare_scales_bytes_and_normalizes():
     images = np.array([0, 51, 255], np.uint8).reshape(1, 1, 1, 3)
-    normalization = ops.Normalization((0.0, 0.2, 0.5), (1.0, 0.5, 0.25))
-    prepared = ops.prepare(images, normalization)
+    normalization = ops.image.Normalization((0.0, 0.2, 0.5), (1.0, 0.5, 0.25))
+    prepared = ops.image.prepare(images, normalization)
     assert prepared.dtype == jnp.float32
     np.testing.assert_allclose(prepared.ravel(), [0, 0, 2], atol=1e-6)
-    deep = ops.to_float(np.array([0, 65535], np.uint16))
+    deep = ops.image.to_float(np.array([0, 65535], np.uint16))
     np.testing.assert_array_equal(deep, [0, 1])
     with pytest.raises(TypeError, match="int32"):
-        ops.prepare(jnp.zeros((1, 1, 1, 1), jnp.int32))
+        ops.image.prepare(jnp.zeros((1, 1, 1, 1), jnp.int32))
 
 
 def augment(function, key, images):
-    return ops.prepare(images, None, function, key)
+    return ops.image.prepare(images, None, function, key)
 
 
 def mix(function, key, images):
     """As the loss mixes a batch; the shares stand beside the pixels."""
-    images, shares = ops.mix_neighbors(function, key, images, ops.swap_neighbors(images))
+    images, shares = ops.image.mix_neighbors(
+        function, key, images, ops.image.swap_neighbors(images)
+    )
     shares = jnp.broadcast_to(shares.reshape(-1, 1, 1, 1), (*images.shape[:3], 1))
     return jnp.concatenate([images, shares], -1)
 
@@ -53,14 +55,14 @@ def hasty():
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("name", [*ops.AUGMENTATIONS, *ops.MIXES])
+@pytest.mark.parametrize("name", [*ops.image.AUGMENTATIONS, *ops.image.MIXES])
 def test_a_batch_is_its_images_one_by_one_however_it_is_compiled(name):
     images = draw(16, 9, 7, 3)
-    if name in ops.MIXES:
-        run = partial(mix, ops.MIXES[name])
-        each = [images, np.asarray(ops.swap_neighbors(images))]
+    if name in ops.image.MIXES:
+        run = partial(mix, ops.image.MIXES[name])
+        each = [images, np.asarray(ops.image.swap_neighbors(images))]
     else:
-        run = partial(augment, ops.AUGMENTATIONS[name])
+        run = partial(augment, ops.image.AUGMENTATIONS[name])
         each = [images]
     key = jax.random.key(3)
 
@@ -76,10 +78,10 @@ def test_a_batch_is_its_images_one_by_one_however_it_is_compiled(name):
     for way in ("shard_map", "pmap"):
         _, other = spread(function, way, data, images)
         np.testing.assert_allclose(other, batch, atol=1e-5, err_msg=way)
-    alone = jax.jit({**ops.AUGMENTATIONS, **ops.MIXES}[name])
+    alone = jax.jit({**ops.image.AUGMENTATIONS, **ops.image.MIXES}[name])
     for index, result in enumerate(batch):
         found = alone(jax.random.fold_in(key, index), *(x[index] for x in each))
-        found, share = found if name in ops.MIXES else (found, None)
+        found, share = found if name in ops.image.MIXES else (found, None)
         assert found.shape == images.shape[1:]
         np.testing.assert_allclose(found, result[..., :3], atol=1e-5)
         assert share is None or np.allclose(share, result[..., 3], atol=1e-5)
@@ -90,21 +92,21 @@ def test_a_batch_is_its_images_one_by_one_however_it_is_compiled(name):
 
 def test_flip_mirrors_columns_in_half_of_the_cases(keys):
     image = draw(3, 4, 2)
-    flipped = np.asarray(jax.jit(jax.vmap(ops.flip_horizontal, (0, None)))(keys, image))
+    flipped = np.asarray(jax.jit(jax.vmap(ops.image.flip_horizontal, (0, None)))(keys, image))
     mirrored = (flipped == image[:, ::-1]).all((1, 2, 3))
     assert (mirrored | (flipped == image).all((1, 2, 3))).all()
     assert 160 < mirrored.sum() < 240
-    always = partial(ops.flip_horizontal, probability=1.0)
+    always = partial(ops.image.flip_horizontal, probability=1.0)
     np.testing.assert_array_equal(always(keys[0], image), image[:, ::-1])
-    always = partial(ops.flip_vertical, probability=1.0)
+    always = partial(ops.image.flip_vertical, probability=1.0)
     np.testing.assert_array_equal(always(keys[0], image), image[::-1])
 
 
 @pytest.mark.parametrize(
     ("function", "rows", "columns"),
     [
-        (partial(ops.translate, max_shift=(1, 2)), 1, 2),
-        (partial(ops.random_crop_with_padding, padding=1), 1, 1),
+        (partial(ops.image.translate, max_shift=(1, 2)), 1, 2),
+        (partial(ops.image.random_crop_with_padding, padding=1), 1, 1),
     ],
 )
 def test_translation_takes_every_whole_shift_equally_often(function, rows, columns, keys):
@@ -121,12 +123,12 @@ def test_translation_takes_every_whole_shift_equally_often(function, rows, colum
 
 def test_compose_applies_in_order_with_own_keys(keys):
     image = draw(8, 8, 1)
-    both = ops.compose(ops.translate, ops.flip_horizontal)
+    both = ops.image.compose(ops.image.translate, ops.image.flip_horizontal)
     first, second = jax.random.fold_in(keys[0], 0), jax.random.fold_in(keys[0], 1)
-    expected = ops.flip_horizontal(second, ops.translate(first, image))
+    expected = ops.image.flip_horizontal(second, ops.image.translate(first, image))
     np.testing.assert_array_equal(both(keys[0], image), expected)
-    np.testing.assert_array_equal(ops.compose()(keys[0], image), image)
-    twice = ops.compose(ops.flip_horizontal, ops.flip_horizontal)
+    np.testing.assert_array_equal(ops.image.compose()(keys[0], image), image)
+    twice = ops.image.compose(ops.image.flip_horizontal, ops.image.flip_horizontal)
     twice = jax.jit(jax.vmap(twice, (0, None)))(keys, image)
     undone = (np.asarray(twice) == image).all((1, 2, 3))
     assert 160 < undone.sum() < 240  # one shared key would undo every flip
@@ -134,9 +136,12 @@ def test_compose_applies_in_order_with_own_keys(keys):
 
 def test_prepare_augments_before_it_normalizes(keys):
     images = np.full((3, 6, 6, 1), 255, np.uint8)
-    shift = partial(ops.translate, max_shift=3)
+    shift = partial(ops.image.translate, max_shift=3)
     prepare = partial(
-        ops.prepare, normalization=ops.Normalization((0.5,), (0.25,)), augment=shift, key=keys[0]
+        ops.image.prepare,
+        normalization=ops.image.Normalization((0.5,), (0.25,)),
+        augment=shift,
+        key=keys[0],
     )
     whole = jax.jit(prepare)(images)
     assert set(np.unique(np.round(whole, 5))) == {-2.0, 2.0}  # the fill is black, not the mean
@@ -147,38 +152,50 @@ def test_prepare_augments_before_it_normalizes(keys):
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (ops.flip_horizontal, {"probability": 1.5}, r"probability must be in \[0, 1\], came 1.5"),
-        (ops.flip_vertical, {"probability": -0.5}, "probability"),
-        (ops.translate, {"max_shift": -1}, "max_shift must not be negative, came -1"),
-        (ops.rotate, {"max_degrees": -1}, "max_degrees must not be negative"),
-        (ops.affine, {"max_shift": (1, -1)}, "max_shift must not be negative"),
-        (ops.affine, {"max_shear": float("nan")}, "max_shear must not be negative, came nan"),
-        (ops.affine, {"scale": 0.5}, "scale must be two rising numbers in"),
-        (ops.affine, {"scale": (1.2, 0.8)}, "scale must be two rising numbers in"),
-        (ops.elastic, {"sigma": -1.0}, "sigma must not be negative, came -1.0"),
-        (ops.elastic, {"alpha": -1.0}, "alpha must not be negative, came -1.0"),
-        (ops.elastic_affine, {"sigma": -1.0}, "sigma must not be negative"),
-        (ops.color_jitter, {"hue": 0.6}, r"hue must be in \[0, 0.5\]"),
-        (ops.color_jitter, {"contrast": -0.1}, "contrast must not be negative"),
-        (ops.pca_noise, {"std": -0.1}, "std must not be negative"),
-        (ops.random_erasing, {"probability": 2}, "probability must be in"),
-        (ops.random_erasing, {"fill": 255}, "fill must be in"),
-        (ops.random_erasing, {"area": (0.5, 0.1)}, "area must be two rising numbers in"),
-        (ops.random_resized_crop, {"size": 4, "area": (0, 1)}, "area must be two rising numbers"),
-        (ops.random_resized_crop, {"size": 4, "aspect": (-1, 1)}, "aspect must be two rising"),
-        (ops.random_augment, {"magnitude": 31}, r"magnitude must be in \[0, 30\]"),
-        (ops.random_augment, {"operations": -1}, "operations must not be negative"),
-        (ops.mixup, {"alpha": 0}, "alpha must be positive, came 0"),
-        (ops.cutmix, {"alpha": -1}, "alpha must be positive, came -1"),
+        (
+            ops.image.flip_horizontal,
+            {"probability": 1.5},
+            r"probability must be in \[0, 1\], came 1.5",
+        ),
+        (ops.image.flip_vertical, {"probability": -0.5}, "probability"),
+        (ops.image.translate, {"max_shift": -1}, "max_shift must not be negative, came -1"),
+        (ops.image.rotate, {"max_degrees": -1}, "max_degrees must not be negative"),
+        (ops.image.affine, {"max_shift": (1, -1)}, "max_shift must not be negative"),
+        (ops.image.affine, {"max_shear": float("nan")}, "max_shear must not be negative, came nan"),
+        (ops.image.affine, {"scale": 0.5}, "scale must be two rising numbers in"),
+        (ops.image.affine, {"scale": (1.2, 0.8)}, "scale must be two rising numbers in"),
+        (ops.image.elastic, {"sigma": -1.0}, "sigma must not be negative, came -1.0"),
+        (ops.image.elastic, {"alpha": -1.0}, "alpha must not be negative, came -1.0"),
+        (ops.image.elastic_affine, {"sigma": -1.0}, "sigma must not be negative"),
+        (ops.image.color_jitter, {"hue": 0.6}, r"hue must be in \[0, 0.5\]"),
+        (ops.image.color_jitter, {"contrast": -0.1}, "contrast must not be negative"),
+        (ops.image.pca_noise, {"std": -0.1}, "std must not be negative"),
+        (ops.image.random_erasing, {"probability": 2}, "probability must be in"),
+        (ops.image.random_erasing, {"fill": 255}, "fill must be in"),
+        (ops.image.random_erasing, {"area": (0.5, 0.1)}, "area must be two rising numbers in"),
+        (
+            ops.image.random_resized_crop,
+            {"size": 4, "area": (0, 1)},
+            "area must be two rising numbers",
+        ),
+        (
+            ops.image.random_resized_crop,
+            {"size": 4, "aspect": (-1, 1)},
+            "aspect must be two rising",
+        ),
+        (ops.image.random_augment, {"magnitude": 31}, r"magnitude must be in \[0, 30\]"),
+        (ops.image.random_augment, {"operations": -1}, "operations must not be negative"),
+        (ops.image.mixup, {"alpha": 0}, "alpha must be positive, came 0"),
+        (ops.image.cutmix, {"alpha": -1}, "alpha must be positive, came -1"),
     ],
 )
 def test_bad_options_are_refused(function, options, message, keys):
-    images = [np.ones((8, 8, 3), np.float32)] * (2 if function in ops.MIXES.values() else 1)
+    images = [np.ones((8, 8, 3), np.float32)] * (2 if function in ops.image.MIXES.values() else 1)
     with pytest.raises(ValueError, match=message):
         function(keys[0], *images, **options)
 
 
-@pytest.mark.parametrize("function", [ops.pca_noise, ops.color_jitter])
+@pytest.mark.parametrize("function", [ops.image.pca_noise, ops.image.color_jitter])
 def test_colors_of_gray_images_are_refused(function, keys):
     with pytest.raises(UserError, match="3 channels, came 1"):
         function(keys[0], np.ones((8, 8, 1), np.float32))

@@ -19,7 +19,7 @@ def keys():
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_mixup_draws_its_share_from_beta(alpha, keys):
     image, partner = np.random.default_rng(0).uniform(size=(2, 3, 4, 2)).astype(np.float32)
-    run = jax.jit(jax.vmap(partial(ops.mixup, alpha=alpha), (0, None, None)))
+    run = jax.jit(jax.vmap(partial(ops.image.mixup, alpha=alpha), (0, None, None)))
     mixed, shares = run(keys, image, partner)
     own = np.asarray(shares).reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(mixed, own * image + (1 - own) * partner, atol=1e-6)
@@ -31,7 +31,7 @@ def test_cutmix_shows_a_rectangle_of_the_partner(alpha, keys):
     """Its sides are those of the formula, its center is any pixel, and it may be cut off."""
     height, width = 30, 40
     ones = np.ones((height, width, 1), np.float32)
-    run = jax.jit(jax.vmap(partial(ops.cutmix, alpha=alpha), (0, None, None)))
+    run = jax.jit(jax.vmap(partial(ops.image.cutmix, alpha=alpha), (0, None, None)))
     mixed, shares = run(keys, 1 * ones, 0 * ones)
     inside = np.asarray(mixed)[..., 0] == 0
     np.testing.assert_allclose(shares, 1 - inside.mean((1, 2)), atol=1e-6)
@@ -56,6 +56,6 @@ def test_cutmix_shows_a_rectangle_of_the_partner(alpha, keys):
 
 def test_neighbors_are_partners():
     x = np.arange(12.0).reshape(6, 2)
-    np.testing.assert_array_equal(ops.swap_neighbors(jnp.asarray(x)), x[np.arange(6) ^ 1])
+    np.testing.assert_array_equal(ops.image.swap_neighbors(jnp.asarray(x)), x[np.arange(6) ^ 1])
     with pytest.raises(UserError, match="in pairs: 3 on one device is an odd number"):
-        ops.swap_neighbors(jnp.zeros((3, 2)))
+        ops.image.swap_neighbors(jnp.zeros((3, 2)))

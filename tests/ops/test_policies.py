@@ -76,7 +76,7 @@ def test_geometry_is_about_the_center(name, apply):
 def test_every_operation_is_drawn_with_both_signs():
     image = np.float32(IMAGE) / 255
     keys = jax.random.split(jax.random.key(0), 400)
-    augment = partial(ops.random_augment, operations=1, magnitude=15)
+    augment = partial(ops.image.random_augment, operations=1, magnitude=15)
     found = np.asarray(jax.jit(jax.vmap(augment, (0, None)))(keys, image))
     run = jax.jit(apply_operation, static_argnums=2)
     known = [[np.asarray(run(image, i, 0.5, s)) for s in (1.0, -1.0)] for i in range(14)]
@@ -88,7 +88,7 @@ def test_every_operation_is_drawn_with_both_signs():
         count[best] += 1
     assert count.sum(1).min() > 400 / 14 / 2
     assert count[1:10].min() >= 4  # those that go to either side
-    twice = ops.random_augment(keys[0], image, operations=0)
+    twice = ops.image.random_augment(keys[0], image, operations=0)
     np.testing.assert_array_equal(twice, image)
 
 

@@ -23,7 +23,7 @@ def in_pillow(plane, size):
 def test_a_part_is_resized_as_by_pillow(size):
     """Larger, smaller, and both at once; the device knows of the box as it runs only."""
     image = draw(20, 30, 2)
-    resize = jax.jit(lambda image, box: ops.resize_part(image, box, *size))
+    resize = jax.jit(lambda image, box: ops.image.resize_part(image, box, *size))
     for y0, x0, y1, x1 in BOXES:
         found = resize(image, jnp.array([y0, x0, y1, x1]))
         for channel in range(2):
@@ -37,7 +37,7 @@ def test_a_digit_is_brought_to_a_width(width):
     image[2:10, 3:8] = draw(8, 5, 2)
     image[4, 3:8] += 0.01  # every column has something in it
     image[6, 5] = 0  # and a hole inside of it is no end
-    found = np.asarray(jax.jit(ops.normalize_width, static_argnums=1)(image, width))
+    found = np.asarray(jax.jit(ops.image.normalize_width, static_argnums=1)(image, width))
     expected, left = np.zeros_like(image), (15 - width) // 2
     for channel in range(2):
         part = np.ascontiguousarray(image[:, 3:8, channel])
@@ -48,16 +48,16 @@ def test_a_digit_is_brought_to_a_width(width):
 def test_the_width_is_of_what_is_above_the_threshold():
     image = np.zeros((3, 8, 1), np.float32)
     image[1, 1], image[1, 4:6] = 0.2, 0.9
-    found = np.asarray(ops.normalize_width(image, 4, threshold=0.5))[..., 0]
+    found = np.asarray(ops.image.normalize_width(image, 4, threshold=0.5))[..., 0]
     assert (found[1] > 0).tolist() == [False, False, True, True, True, True, False, False]
     batch = np.stack([image, np.zeros_like(image), 0.1 * np.ones_like(image)])
-    several = jax.vmap(lambda x: ops.normalize_width(x, 4, threshold=0.5))(batch)
+    several = jax.vmap(lambda x: ops.image.normalize_width(x, 4, threshold=0.5))(batch)
     np.testing.assert_allclose(several[0, ..., 0], found, atol=1e-6)
     np.testing.assert_array_equal(several[1:], batch[1:])  # where nothing is, nothing changes
 
 
 def test_what_has_no_such_width_is_refused():
     with pytest.raises(UserError, match="from 1 to 8 pixels is possible, came 9"):
-        ops.normalize_width(np.zeros((3, 8, 1), np.float32), 9)
+        ops.image.normalize_width(np.zeros((3, 8, 1), np.float32), 9)
     with pytest.raises(TypeError, match="expected floats, came uint8"):
-        ops.normalize_width(np.zeros((3, 8, 1), np.uint8), 4)
+        ops.image.normalize_width(np.zeros((3, 8, 1), np.uint8), 4)

@@ -9,14 +9,14 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 9, 12, 3), np.uint8)
 
 
 def test_flip_views_are_the_image_and_its_mirror_image():
-    views = ops.flip_views(IMAGES)
+    views = ops.image.flip_views(IMAGES)
     assert views.dtype == np.uint8
     np.testing.assert_array_equal(views, [IMAGES, np.flip(IMAGES, 2)])
 
 
 @pytest.mark.parametrize("size", [6, (5, 12), (9, 12)])
 def test_ten_crop_is_corners_and_center_and_their_mirror_images(size):
-    views = np.asarray(ops.ten_crop(IMAGES, size))
+    views = np.asarray(ops.image.ten_crop(IMAGES, size))
     h, w = (size, size) if isinstance(size, int) else size
     middle = slice((9 - h) // 2, (9 - h) // 2 + h), slice((12 - w) // 2, (12 - w) // 2 + w)
     parts = [
@@ -32,4 +32,4 @@ def test_ten_crop_is_corners_and_center_and_their_mirror_images(size):
 @pytest.mark.parametrize("size", [10, (9, 13), 0])
 def test_parts_that_do_not_fit_are_refused(size):
     with pytest.raises(UserError, match="do not fit into images of 9x12"):
-        ops.ten_crop(IMAGES, size)
+        ops.image.ten_crop(IMAGES, size)

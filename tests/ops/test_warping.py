@@ -20,7 +20,7 @@ def test_sampling_is_that_of_scipy_in_a_frame_of_zeros():
     image = draw(6, 9, 2)
     places = np.random.default_rng(1).uniform(-3, 12, size=(2, 200)).astype(np.float32)
     places[:, :4] = [[0, 5, -1, 6], [0, 8, -1, 9]]  # on pixels: corners, and just outside
-    values = jax.jit(ops.sample_bilinear)(image, *places)
+    values = jax.jit(ops.image.sample_bilinear)(image, *places)
     for channel in range(2):
         expected = ndimage.map_coordinates(
             image[..., channel], places, order=1, mode="grid-constant", cval=0
@@ -43,7 +43,7 @@ def test_rotation_is_that_of_scipy(degrees, size):
         mode="grid-constant",
     )
     np.testing.assert_allclose(
-        jax.jit(ops.rotate_image)(image, degrees)[..., 0], expected, atol=1e-5
+        jax.jit(ops.image.rotate_image)(image, degrees)[..., 0], expected, atol=1e-5
     )
 
 
@@ -52,7 +52,7 @@ def test_rotation_is_that_of_torchvision(shared):
         for case in ("rotate_30_plain", "rotate_90_plain"):
             degrees = json.loads(str(file[f"{case}/args"]))["angle"]
             image, expected = file[f"{case}/in/image"], file[f"{case}/out/bilinear"]
-            rotated = jax.jit(ops.rotate_image)(image.transpose(1, 2, 0), degrees)
+            rotated = jax.jit(ops.image.rotate_image)(image.transpose(1, 2, 0), degrees)
             np.testing.assert_allclose(rotated.transpose(2, 0, 1), expected, atol=1e-5)
 
 
@@ -74,27 +74,27 @@ def test_an_affine_map_is_that_of_scipy(options, size):
         order=1,
         mode="grid-constant",
     )
-    found = ops.affine_matrix(options["degrees"], options["scale"], options["shear"])
+    found = ops.image.affine_matrix(options["degrees"], options["scale"], options["shear"])
     np.testing.assert_allclose(found, matrix, atol=1e-6)
-    displacement = ops.affine_displacement(found, options["shift"], *size)
-    np.testing.assert_allclose(ops.warp(image, displacement)[..., 0], expected, atol=1e-5)
+    displacement = ops.image.affine_displacement(found, options["shift"], *size)
+    np.testing.assert_allclose(ops.image.warp(image, displacement)[..., 0], expected, atol=1e-5)
 
 
 def test_no_displacement_changes_no_bit():
     image = draw(5, 6, 3)
-    still = ops.affine_displacement(ops.affine_matrix(), (0, 0), 5, 6)
-    np.testing.assert_array_equal(ops.warp(image, still), image)
+    still = ops.image.affine_displacement(ops.image.affine_matrix(), (0, 0), 5, 6)
+    np.testing.assert_array_equal(ops.image.warp(image, still), image)
 
 
 def test_gradients_are_the_finite_differences():
     with jax.enable_x64(True):
         image = draw(5, 4, 1).astype(np.float64)
-        check_grads(jax.jit(ops.rotate_image), (image, 11.0), order=1, atol=1e-7, rtol=1e-7)
+        check_grads(jax.jit(ops.image.rotate_image), (image, 11.0), order=1, atol=1e-7, rtol=1e-7)
 
 
 def test_half_precision_in_half_precision_out():
     image = jnp.asarray(draw(9, 9, 1), jnp.bfloat16)
-    rotate = jax.jit(ops.rotate_image)
+    rotate = jax.jit(ops.image.rotate_image)
     rotated = rotate(image, 20.0)
     assert rotated.dtype == jnp.bfloat16
     expected = rotate(image.astype(jnp.float32), 20.0)

@@ -217,7 +217,7 @@ def test_images_and_targets_are_mixed_with_the_neighbors(name, smoothing):
 
 
 def test_probabilities_of_all_views_are_averaged():
-    loss_fn, params, batch_stats, batch = make(Network(), views=convnets.ops.flip_views)
+    loss_fn, params, batch_stats, batch = make(Network(), views=convnets.ops.image.flip_views)
     probabilities = 0
     for images in (batch["image"], batch["image"][:, :, ::-1]):
         exponentials = np.exp(logits_in_numpy(params, images))
@@ -227,7 +227,9 @@ def test_probabilities_of_all_views_are_averaged():
     assert loss == pytest.approx(values.mean(), rel=1e-5)
     assert int(measured["accuracy"][0]) == (probabilities.argmax(1) == batch["label"]).sum()
     with pytest.raises(convnets.UserError, match="averaged as probabilities, which squared_error"):
-        convnets.classification_loss(Network(), loss="squared_error", views=convnets.ops.flip_views)
+        convnets.classification_loss(
+            Network(), loss="squared_error", views=convnets.ops.image.flip_views
+        )
 
 
 def test_bad_options_are_refused():

@@ -48,6 +48,18 @@ def test_it_ends_after_the_steps_or_at_the_floats_end():
     assert (there.losses.tolist(), there.converged) == ([0.0], True)
 
 
+def test_a_step_that_raises_the_loss_is_taken_back():
+    """At the kink of this valley the line search ends with one."""
+
+    def kinked(v):
+        return jnp.sum(jnp.cosh(v)) + jnp.abs(v[0] - v[1])
+
+    found = minimize_lbfgs(kinked, jnp.array([3.0, 2.5, 2.0]), tolerance=0.0)
+    assert (len(found.losses) < 100, found.converged) == (True, False)
+    assert (np.diff(found.losses) <= 0).all()
+    np.testing.assert_allclose(kinked(found.params), found.losses[-1], rtol=2e-7)
+
+
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [
