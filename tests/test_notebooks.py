@@ -77,6 +77,13 @@ def test_is_kept_with_its_outputs(path):
     assert path.stat().st_size < BYTES
 
 
+def test_pictures_in_the_text_are_there(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            named = set(re.findall(r"\(attachment:([^)]+)\)", cell.source))
+            assert named == set(cell.get("attachments", {}))
+
+
 def test_uses_public_names_only(path):
     code = "\n".join(cell.source for cell in code_cells(read(path)))
     used = set(names_of_convnets(ast.parse(code)))
