@@ -90,7 +90,7 @@ def test_elastic_distortion_is_that_of_scipy(shared):
 def test_pixels_are_moved_as_by_map_coordinates(name):
     """The field is read off images that hold their own coordinates."""
     key = jax.random.key(5)
-    distort = jax.jit(partial(getattr(ops, name)))
+    distort = jax.jit(partial(getattr(ops.image, name)))
     inner = np.zeros((28, 28, 1), np.float32)
     inner[4:-4, 4:-4] = np.random.default_rng(0).uniform(size=(20, 20, 1))
     field = np.indices((28, 28)) + np.float64(displacement_of(name, key))
@@ -106,7 +106,7 @@ def displacement_of(name, key):
         return ops.image.elastic_displacement(key, size, size)
     large = np.stack(np.indices((size, size)), -1).astype(np.float32) + 100
     # Two constants tell how much of the frame of zeros was read.
-    whole = getattr(ops, name)(key, np.concatenate([large, np.ones_like(large)], -1))
+    whole = getattr(ops.image, name)(key, np.concatenate([large, np.ones_like(large)], -1))
     found = np.asarray(whole)
     weight = np.where(found[..., 2:] > 0, found[..., 2:], 1)
     return np.moveaxis(found[..., :2] / weight - large, -1, 0)
