@@ -97,7 +97,7 @@ def call(*words) -> None:
 def table(archive: dict) -> str:
     """The table of README.md."""
     rows = [("LeNet-5 on MNIST, images/s", "`convnets train`", "bare step", "ratio")]
-    for batch_size in archive["settings"]["batch_sizes"]:
+    for batch_size in dict.fromkeys(line["batch_size"] for line in archive["results"]):
         lines = [line for line in archive["results"] if line["batch_size"] == batch_size]
         training, step = (
             statistics.median(line[k] for line in lines) for k in ("training", "step")

@@ -141,6 +141,8 @@ def table(archive: dict) -> str:
     for photos in dict.fromkeys(line["photos"] for line in archive["results"]):
         lines = [x["images_per_second"] for x in archive["results"] if x["photos"] == photos]
         for workers in archive["settings"]["workers"]:
+            if f"convnets, {workers} workers" not in lines[0]:
+                continue
             ours = [rates[f"convnets, {workers} workers"] for rates in lines]
             row = [f"{photos}, {workers} workers", f"**{statistics.median(ours):,.0f}**"]
             for peer in (f"torch, {workers} workers", "tensorflow"):

@@ -155,12 +155,13 @@ def table(archive: dict) -> str:
     for name, trials in best_trials(archive).items():
         losses = [trial["validation_loss"] for trial in trials]
         accuracies = [trial["test_accuracy"] for trial in trials]
+        deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         rows.append(
             (
                 LABELS[name],
                 f"{trials[0]['rate']:g}",
                 f"{statistics.mean(losses):.3f}",
-                f"{statistics.mean(accuracies):.2f} % ± {statistics.stdev(accuracies):.2f}",
+                f"{statistics.mean(accuracies):.2f} % ± {deviation:.2f}",
             )
         )
     note = f"Mean and deviation of {len(archive['settings']['seeds'])} seeds."
@@ -177,8 +178,8 @@ def figure(archive: dict):
         curve = points([statistics.mean(losses) for losses in curves], archive["settings"]["steps"])
         label = f"{LABELS[name]}, {trials[0]['rate']:g}"
         left.semilogy(*zip(*curve), color=f"C{number}", linewidth=1, label=label)
-        rates = rates_of(name)[: archive["settings"]["rates"]]
         of_seeds = [r["trials"] for r in archive["results"] if r["optimizer"] == name]
+        rates = [trial["rate"] for trial in of_seeds[0]]
         losses = [
             [t["validation_loss"] for each in of_seeds for t in each if t["rate"] == rate]
             for rate in rates

@@ -115,13 +115,12 @@ def figure(archive: dict):
     import matplotlib.pyplot as plt
 
     drawn, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    depths = sorted(archive["settings"]["depths"])
     for axis, (family, title) in zip(axes, FAMILIES.items()):
         for result in archive["results"]:
             depth = result["model"].removeprefix(family)
             if not depth.isdigit():
                 continue
-            color = f"C{depths.index(int(depth))}"
+            color = f"C{int(depth) // 12}"
             axis.plot(*zip(*result["train_curve"]), "--", color=color, linewidth=1)
             axis.plot(*zip(*result["test_curve"]), color=color, label=f"{depth} layers")
         axis.set_title(f"{title} networks (dashed: training, full: test)")

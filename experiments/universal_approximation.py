@@ -95,7 +95,8 @@ def middle(archive: dict, target: str) -> list[tuple[int, float]]:
 
 def table(archive: dict) -> str:
     """The table of README.md."""
-    shown = [width for width in archive["settings"]["widths"] if width in (1, 4, 16, 64, 256, 1024)]
+    widths = dict.fromkeys(result["width"] for result in archive["results"])
+    shown = [width for width in widths if width in (1, 4, 16, 64, 256, 1024)]
     rows = [("largest error on [-1, 1], hidden units", *map(str, shown))]
     for target in TARGETS:
         errors = dict(middle(archive, target))

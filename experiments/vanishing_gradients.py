@@ -150,7 +150,7 @@ def table(archive: dict) -> str:
             "training loss then",
         )
     ]
-    for stack in STACKS:
+    for stack in dict.fromkeys(result["stack"] for result in archive["results"]):
         rows.append(
             (
                 stack,
