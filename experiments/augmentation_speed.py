@@ -17,11 +17,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_rate, format_table, origin
 
-import convnets
 from convnets import parallel
 from convnets.benchmark.timing import Contestant, take_turns
 from convnets.ops import image
@@ -113,7 +111,4 @@ def table(archive: dict) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

@@ -22,8 +22,7 @@ from functools import partial
 
 import jax
 import numpy as np
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_table, origin
 from trainings import compile_on, initial_state, last_loss, optimizer_with_rate, record
 
@@ -188,7 +187,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import tyro
 from archive import RESULTS, settings, write_archive
 
 from convnets import UserError
@@ -28,6 +29,14 @@ class Common:
     archive: Path | None = None
     """File for the results. Default: experiments/results/NAME.json for the settings as they are;
     with others, none."""
+
+
+def run_from_shell(name: str, main: Callable[[Common], None], config: type[Common]) -> None:
+    """Runs an experiment from the shell; what a user got wrong is said in one line."""
+    try:
+        main(tyro.cli(config))
+    except UserError as error:
+        raise SystemExit(f"{name}: {error}") from None
 
 
 def run_cases(

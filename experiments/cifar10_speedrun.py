@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from jax import lax
 from tables import format_table, origin
 
@@ -297,7 +296,4 @@ def table(archive: dict) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

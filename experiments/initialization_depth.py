@@ -24,8 +24,7 @@ import functools
 import math
 import statistics
 
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_table, origin
 from trainings import (
     choose_rate,
@@ -197,7 +196,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

@@ -17,9 +17,8 @@ remedies (last scales of zero, groups of the workers' size) do not arise.
 import dataclasses
 import statistics
 
-import tyro
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases
+from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -169,7 +168,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

@@ -18,9 +18,8 @@ that and no weight decay 0.76 %. What is measured on test is the last state of e
 import dataclasses
 import statistics
 
-import tyro
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases
+from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -102,7 +101,4 @@ def table(archive: dict) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

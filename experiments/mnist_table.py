@@ -18,9 +18,8 @@ import functools
 import statistics
 
 import mnist_systems
-import tyro
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases
+from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
 from mnist_systems import SYSTEMS
 from tables import format_table, origin
 
@@ -100,7 +99,4 @@ def table(archive: dict) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

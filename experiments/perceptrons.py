@@ -19,8 +19,7 @@ import dataclasses
 import statistics
 
 import perceptron_parts as parts
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -216,7 +215,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

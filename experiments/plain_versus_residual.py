@@ -18,9 +18,8 @@ batches on their way through training, as in the paper's figure.
 import dataclasses
 
 import numpy as np
-import tyro
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases
+from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -133,7 +132,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

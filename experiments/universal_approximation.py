@@ -21,11 +21,9 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_table, origin
 
-import convnets
 from convnets.layers import normal, sigmoid
 from convnets.models.perceptron import DenseLayers
 
@@ -133,7 +131,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)

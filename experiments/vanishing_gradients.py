@@ -20,8 +20,7 @@ from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
-import tyro
-from cases import Common, run_cases
+from cases import Common, run_cases, run_from_shell
 from tables import format_table, origin
 from trainings import (
     compile_on,
@@ -186,7 +185,4 @@ def figure(archive: dict):
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except convnets.UserError as error:
-        raise SystemExit(f"{NAME}: {error}") from None
+    run_from_shell(NAME, main, Config)
