@@ -6,7 +6,7 @@ Everything public is reached from here and loaded when first used.
 import importlib
 
 _HOMES = {
-    "errors": ["UserError"],
+    "errors": ["NotFiniteError", "UserError"],
     "ops.image": ["Normalization", "prepare"],
     "losses": ["weighted_mean"],
     "models": [

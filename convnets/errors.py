@@ -8,6 +8,10 @@ class UserError(ValueError):
     """Bad input: what was expected, what came, what to try. A shell shows no traceback."""
 
 
+class NotFiniteError(UserError):
+    """A loss or a state that became infinite or NaN: a training that diverged."""
+
+
 def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     """The error for a name that is not there, with the nearest one that is.
 

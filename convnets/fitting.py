@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from . import parallel
-from .errors import UserError
+from .errors import NotFiniteError, UserError
 from .ops.image import Normalization
 from .planning import Plan, make_plan, name_origin
 from .training import journal, loop, reporting
@@ -76,8 +76,9 @@ def fit(
     under way, with a checkpoint where there is a workdir.
 
     Raises: UserError for options that do not fit each other, the data or the devices; for
-    variables that are not the model's, naming what is missing, left over or of another shape; for a
-    workdir that holds another run; and when the loss is no longer finite.
+    variables that are not the model's, naming what is missing, left over or of another shape; and
+    for a workdir that holds another run. NotFiniteError, a UserError, when the loss is no longer
+    finite.
 
     >>> import convnets
     >>> model = convnets.create_model("linear", num_classes=10)
@@ -267,7 +268,7 @@ def _naming_the_last_checkpoint(record):
     """Adds to the error of a loss that is not finite where one can go on from."""
     try:
         yield
-    except reporting.NotFinite as error:
+    except NotFiniteError as error:
         steps = record.checkpoints.steps() if record.checkpoints else []
         kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint"
-        raise UserError(f"{error}; {kept}") from None
+        raise NotFiniteError(f"{error}; {kept}") from None

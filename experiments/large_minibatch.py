@@ -86,9 +86,7 @@ def run(config: Config, dataset, folder, way: str, batch_size: int, seed: int) -
             progress=False,
             **can_go_on(folder, config),
         )
-    except convnets.UserError as error:
-        if "finite" not in str(error):
-            raise
+    except convnets.NotFiniteError:
         return {"test_error_percent": None, "lost": True}
     require_whole(result)
     found = summarize_run(result.history)

@@ -263,11 +263,13 @@ def test_images_of_another_rank_are_refused():
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
-    with pytest.raises(convnets.UserError, match=r"loss of step \d is (inf|nan); .*no checkpoint"):
+    with pytest.raises(
+        convnets.NotFiniteError, match=r"loss of step \d is (inf|nan); .*no checkpoint"
+    ):
         fit(optimizer="sgd", learning_rate=1e30, loss="squared_error")
 
     def spoil(key, image):
         return image / 0
 
-    with pytest.raises(convnets.UserError, match="loss of step 1 is nan"):
+    with pytest.raises(convnets.NotFiniteError, match="loss of step 1 is nan"):
         fit(augment=spoil)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError, first_line
+from ..errors import NotFiniteError, UserError, first_line
 from .flattening import flatten, hash_array, hash_json, is_broken, unflatten
 
 # What keeps a file from being read or written; Orbax buries it in long messages.
@@ -82,13 +82,13 @@ class Checkpoints:
           host: JSON data to go with it.
           metrics: `validation_accuracy` and `validation_loss`, where they are known.
 
-        Raises: UserError for a state that is not finite, and when this save or the one before it
-        cannot be written.
+        Raises: NotFiniteError for a state that is not finite; UserError when this save or the one
+        before it cannot be written.
         """
         arrays = flatten(state)
         broken = [path for path, x in arrays.items() if is_broken(path, x)]
         if broken:
-            raise UserError(f"not finite at step {step}, not saved: {', '.join(broken[:3])}")
+            raise NotFiniteError(f"not finite at step {step}, not saved: {', '.join(broken[:3])}")
         host = {**host, "validation": metrics}
         args = self._ocp.args.Composite(
             # Orbax refuses empty arrays.

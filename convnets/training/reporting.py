@@ -5,11 +5,7 @@ import sys
 import numpy as np
 
 from .. import metrics
-from ..errors import UserError
-
-
-class NotFinite(UserError):
-    """A loss that became infinite or NaN."""
+from ..errors import NotFiniteError
 
 
 class Meter:
@@ -26,7 +22,7 @@ class Meter:
     def add(self, number: int, measured: dict) -> None:
         """Takes the metrics of a step, and reads those of the step before.
 
-        Raises: NotFinite with the step whose loss it is.
+        Raises: NotFiniteError with the step whose loss it is.
         """
         self.read()
         self._pending = number, measured
@@ -38,7 +34,7 @@ class Meter:
         (number, measured), self._pending = self._pending, None
         measured = metrics.to_host(measured)
         if not np.isfinite(measured["loss"][0]):
-            raise NotFinite(
+            raise NotFiniteError(
                 f"the loss of step {number} is {measured['loss'][0]}; a smaller learning rate, a "
                 "warm-up or --clip may help"
             )

@@ -155,7 +155,7 @@ def test_another_model_is_refused_by_name(tmp_path):
 def test_what_is_not_finite_is_not_saved(tmp_path):
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(convnets.UserError, match="not finite at step 4, .*params.dense.kernel"),
+        pytest.raises(convnets.NotFiniteError, match="not finite at step 4, .*params.dense.kernel"),
     ):
         checkpoints.save(4, convnets.parallel.gather(make_state(float("nan"))), {})
 
