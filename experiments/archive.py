@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import shlex
 import statistics
 from pathlib import Path
 
@@ -94,4 +95,4 @@ def shell_command(name: str, config) -> str:
         if value != defaults[field]:
             values = value if isinstance(value, tuple) else () if value is True else (value,)
             words += [f"--{field.replace('_', '-')}", *map(str, values)]
-    return " ".join(words)
+    return shlex.join(words)

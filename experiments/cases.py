@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tyro
 from archive import RESULTS, settings, write_archive
 
 from convnets import UserError
-from convnets.benchmark import describe_hardware, describe_versions
+from convnets.benchmark import describe_hardware, describe_versions, require_writable
+from convnets.errors import first_line, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +34,15 @@ class Common:
 
 
 def run_from_shell(name: str, main: Callable[[Common], None], config: type[Common]) -> None:
-    """Runs an experiment from the shell; what a user got wrong is said in one line."""
+    """Runs an experiment from the shell; what a user got wrong is said in one line, and so is
+    Ctrl-C."""
     try:
         main(tyro.cli(config))
     except UserError as error:
         raise SystemExit(f"{name}: {error}") from None
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what is archived stays", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def run_cases(
@@ -65,23 +71,35 @@ def run_cases(
         raise UserError(
             "--resume needs the --workdir of the runs to go on with, or their --archive"
         )
-    done = _read_finished(path, config) if config.resume and there else []
+    done = _read_finished(path, name, config) if config.resume and there else []
+    if path is not None:
+        require_writable(path)
     results = []
     for case in cases:
         found = next((line for line in done if line.items() >= _as_json(case).items()), None)
-        if found is None:
-            folder = config.workdir and config.workdir / _folder_name(case)
-            begin = time.monotonic()
-            found = {**case, **run(case, folder)}
-            seconds = max(found.get("seconds", 0), time.monotonic() - begin)  # of parts before, too
-            found["seconds"] = round(seconds, 1)
+        if found is not None:
+            results.append(found)
+            print(_shorten(found), flush=True)
+            continue
+        folder = config.workdir and config.workdir / _folder_name(case)
+        begin = time.monotonic()
+        found = {**case, **run(case, folder)}
+        seconds = max(found.get("seconds", 0), time.monotonic() - begin)  # of parts before, too
+        found["seconds"] = round(seconds, 1)
         results.append(found)
-        later = [line for line in done if line not in results]
         if path is not None:
+            later = [line for line in done if line not in results]
             minutes = sum(line["seconds"] for line in results + later) / 60
             write_archive(path, name, config, results + later, minutes)
         print(_shorten(found), flush=True)
     return results
+
+
+def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses names that an experiment does not know, with the nearest that it does."""
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
 
 
 def can_go_on(folder: Path | None, config: Common) -> dict:
@@ -93,17 +111,23 @@ def can_go_on(folder: Path | None, config: Common) -> dict:
 def require_whole(result) -> None:
     """Ends the experiment where a signal ended a training early: its checkpoint is written."""
     if result.signal is not None:
+        print("stopped; --resume goes on where there is a workdir", file=sys.stderr)
         raise SystemExit(128 + result.signal)
 
 
-def _read_finished(path, config):
-    archive = json.loads(path.read_text())
-    here = {"hardware": describe_hardware(), "versions": describe_versions()}
+def _read_finished(path, name, config):
+    try:
+        archive = json.loads(path.read_text())
+        archive["settings"], archive["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no archived results: {first_line(error)}") from None
+    here = {"experiment": name, "hardware": describe_hardware(), "versions": describe_versions()}
     for what, now in {"settings": _as_json(settings(config)), **here}.items():
-        if archive[what] != now:
+        found = archive.get(what)
+        if found != now:
             raise UserError(
-                f"{path} was found under other {what}: {archive[what]}, not {now}; give another "
-                "--archive, or leave out --resume to begin anew"
+                f"{path} was found under other {what}: {found}, not {now}; give another --archive, "
+                "or leave out --resume to begin anew"
             )
     return archive["results"]
 

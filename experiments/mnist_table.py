@@ -19,13 +19,21 @@ import statistics
 
 import mnist_systems
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
+from cases import (
+    Common,
+    can_go_on,
+    require_known,
+    require_whole,
+    run_cases,
+    run_from_shell,
+)
 from mnist_systems import SYSTEMS
 from tables import format_table, origin
 
 import convnets
 
 NAME = "mnist_table"
+APART = 1000  # the seeds of a committee's members; the first has that of its row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
+    require_known("system", config.systems, SYSTEMS)
     dataset = convnets.load_dataset(
         "digits" if config.quick else "mnist",
         data_dir=config.data_dir,
@@ -62,7 +71,8 @@ def run(config: Config, dataset, train, system: str, seed: int) -> dict:
     if chosen.fit_classifier is not None:
         return mnist_systems.run_classifier(chosen, dataset, seed, quick=config.quick)
     if chosen.widths:
-        members = [train(chosen.member, seed, width) for width in chosen.widths]
+        seeds = [seed + APART * number for number in range(len(chosen.widths))]
+        members = [train(chosen.member, *own) for own in zip(seeds, chosen.widths)]
         return mnist_systems.ask_committee(chosen, dataset, members)
     return summarize_run(train(system, seed, None)[1].history)
 

@@ -19,7 +19,7 @@ import functools
 import statistics
 
 import optax
-from cases import Common, run_cases, run_from_shell
+from cases import Common, require_known, run_cases, run_from_shell
 from tables import format_table, origin
 from trainings import (
     choose_rate,
@@ -68,6 +68,7 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
+    require_known("optimizer", config.optimizers, LABELS)
     data, small = "fashion_mnist", {}
     if config.quick:
         data = "digits"

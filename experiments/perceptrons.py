@@ -19,7 +19,7 @@ import dataclasses
 import statistics
 
 import perceptron_parts as parts
-from cases import Common, run_cases, run_from_shell
+from cases import Common, require_known, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -95,6 +95,7 @@ QUICK = {
 
 
 def main(config: Config) -> None:
+    require_known("module", config.modules, MODULES)
     used = dataclasses.replace(config, **QUICK if config.quick else {})
     dataset = convnets.load_dataset("digits")
 

@@ -44,6 +44,17 @@ def render(text: str) -> str:
     return MARKED.sub(write, text)
 
 
+def require_pairs(text: str) -> None:
+    """Raises SystemExit unless every mark that begins results is followed by one that ends them."""
+    begun = None
+    for mark in re.findall(r"<!-- (results: \S+|end) -->", text):
+        if (mark == "end") == (begun is None):
+            raise SystemExit(f"README.md: the mark {mark!r} is out of place, after {begun!r}")
+        begun = None if mark == "end" else mark
+    if begun is not None:
+        raise SystemExit(f"README.md: the mark {begun!r} has no end")
+
+
 def find(name: str):
     """The experiment of a name, as a module."""
     known = sorted(path.stem for path in RESULTS.glob("*.json"))
@@ -60,8 +71,9 @@ def is_drawn(name: str) -> bool:
 
     try:
         with Image.open(FIGURES / f"{name}.png") as image:
+            image.load()  # all of it is there
             return image.info.get("Results") == digest(name)
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -72,7 +84,10 @@ def draw(name: str) -> None:
     matplotlib.use("agg")
     FIGURES.mkdir(exist_ok=True)
     drawn = find(name).figure(read_archive(name))
-    drawn.savefig(FIGURES / f"{name}.png", dpi=120, metadata={"Results": digest(name)})
+    whole = FIGURES / f"{name}.png"
+    part = whole.with_name(f".{name}.png")  # of which a kill leaves nothing that looks whole
+    drawn.savefig(part, dpi=120, metadata={"Results": digest(name)})
+    part.replace(whole)
 
 
 def digest(name: str) -> str:
@@ -89,7 +104,11 @@ def main(check: bool = False, readme: Path = README) -> None:
       check: Change nothing; show what differs, and exit with 1 if anything does.
       readme: The file.
     """
-    old = readme.read_text()
+    try:
+        old = readme.read_text()
+    except OSError as error:
+        raise SystemExit(f"{readme} cannot be read: {error.strerror}") from None
+    require_pairs(old)
     new = render(old)
     asked = [name for _, name, _ in MARKED.findall(old)]
     stale = [name for name in asked if hasattr(find(name), "figure") and not is_drawn(name)]

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
-from cases import Common, run_cases, run_from_shell
+from cases import Common, require_known, run_cases, run_from_shell
 from tables import format_table, origin
 from trainings import (
     compile_on,
@@ -84,6 +84,7 @@ STACKS = {
 
 
 def main(config: Config) -> None:
+    require_known("stack", config.stacks, STACKS)
     small = {"stacks": ("residual",), "depth": 3, "steps": 2, "seeds": (0,)} if config.quick else {}
     used = dataclasses.replace(config, **small)
     dataset = convnets.load_dataset("digits")

@@ -53,6 +53,30 @@ def test_commands_and_options_exist():
     assert options <= {"--" + name.replace("_", "-") for name in known}
 
 
+def training_commands():
+    """Those of the README that need nothing but the embedded digits."""
+    text = README.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^(?:\w+=\S+ )*convnets (train\b[^#\n]*)", text, re.MULTILINE)
+    ours = [line for line in lines if not re.search(r"[A-Z]{3}|--resume|--data ", line)]
+    return [line.split() for line in ours]
+
+
+@pytest.mark.parametrize("words", training_commands(), ids=" ".join)
+def test_training_commands_can_be_followed(words, monkeypatch):
+    from convnets import cli, fitting, planning
+    from convnets.training.options import create_options
+
+    planned = []
+
+    def plan(model, dataset, *, variables=None, identity=None, **options):
+        planned.append(planning.make_plan(model, dataset, create_options(**options)))
+        return fitting.Result(None, [])
+
+    monkeypatch.setattr(fitting, "fit", plan)
+    assert cli.main(words) == 0
+    assert len(planned) == 1
+
+
 def test_what_may_change_on_a_resume_is_said_as_it_is():
     from convnets.training.options import MAY_CHANGE
 
