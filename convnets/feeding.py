@@ -20,6 +20,8 @@ def make_augment(augment):
     """
     if callable(augment) or not augment or tuple(augment) == ("none",):
         return None, augment if callable(augment) else None
+    if "none" in augment:
+        raise UserError(f"none stands alone, not among {', '.join(map(str, augment))}")
     for name in augment:
         if name not in {*image.AUGMENTATIONS, *data.CROPS}:
             raise unknown("augmentation", name, [*image.AUGMENTATIONS, *data.CROPS])

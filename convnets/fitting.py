@@ -155,13 +155,13 @@ def _recording(plan, identity, saved, state, progress):
     ):
         host, history = None, []
         if saved is not None:
-            state, host = _go_on(plan, checkpoints, progress)
+            state, host = _go_on(plan, saved, checkpoints, progress)
             history = journal.rewind(workdir, host["step"] if host else 0)
             journal.write_config(workdir, config)
         yield state, Record(workdir, checkpoints, host, history, patience)
 
 
-def _go_on(plan, checkpoints, progress):
+def _go_on(plan, saved, checkpoints, progress):
     """State and host data of the last whole checkpoint, None and None where there was none yet."""
     say = print if progress else lambda text: None
     if not checkpoints.steps():
@@ -171,7 +171,9 @@ def _go_on(plan, checkpoints, progress):
                 f"{plan.origin} that it was given: start it anew from the same, in another workdir"
             )
         lines = journal.read_metrics(checkpoints.folder.parent)
-        if lines and lines[-1]["step"] >= 2 * plan.checkpoint_every:  # a second one was begun
+        every = saved["checkpoint_every"] or plan.evaluate_every
+        # Beyond a second one, which waits for the first, and whose step has its line before it.
+        if lines and lines[-1]["step"] > 2 * every:
             raise UserError(
                 f"the run came to step {lines[-1]['step']}, but {checkpoints.folder} holds no "
                 "checkpoint: put them back, or start a new run in another workdir"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from . import data, ops, parallel
 from .errors import UserError
@@ -89,13 +90,23 @@ class Plan(NamedTuple):
     def adopt(self, state: TrainState) -> TrainState:
         """A given state, to go on from; with the data's normalization where it has none.
 
-        Raises: UserError for a state of another model or optimizer, or of other moving averages.
+        Raises: UserError for a state of another model or optimizer, of other moving averages, or
+        that was trained with another `accumulate`.
         """
         template = jax.eval_shape(self.create_state)
         if state.normalization is None:
             arrays = (np.asarray(x, np.float32) for x in self.normalization)
             state = state.replace(normalization=image.Normalization(*arrays))
-        return unflatten(template, flatten(state), "the given state")
+        state = unflatten(template, flatten(state), "the given state")
+        if isinstance(state.opt_state, optax.MultiStepsState):
+            every = self.options.accumulate
+            made, expected = int(state.opt_state.gradient_step), self.start // every
+            if made != expected:
+                raise UserError(
+                    f"the given state has made {made} updates in {self.start} steps, where "
+                    f"accumulate {every} makes {expected}: give the accumulate of its run"
+                )
+        return state
 
     def epoch(self, number: int) -> float:
         """Passes over the training split after a number of steps."""
@@ -227,10 +238,11 @@ def _fill_in(options, examples, mesh):
     calls, devices = options.steps_per_call, mesh.size
     if calls is None:  # on the CPU a loop on the device is slower than the host
         calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
-    if batch_size is None and examples < BATCH_SIZE:
-        batch_size = max(examples // devices, 1) * devices
-    elif batch_size is None:
-        batch_size = math.ceil(BATCH_SIZE / devices) * devices
+    if batch_size is None:
+        multiple = devices * (2 if options.mix is not None else 1)  # examples are mixed in pairs
+        batch_size = math.ceil(BATCH_SIZE / multiple) * multiple
+        if examples < batch_size:
+            batch_size = max(examples // multiple, 1) * multiple
     if rate is None and isinstance(options.optimizer, str) and not callable(options.schedule):
         rate = optimizers.default_learning_rate(options.optimizer)
     if epochs is None and options.steps is None:

@@ -124,3 +124,10 @@ def test_what_was_given_is_needed_again_where_no_checkpoint_holds_it(tmp_path, o
     del config["origin"]  # as older runs have none
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert_same_bits(fit(resume=True, **options).state, fit(**PLAIN | {"steps": 2}).state)
+
+
+def test_a_state_of_another_accumulation_is_refused():
+    state = fit(steps=4, accumulate=2, **PLAIN).state
+    fit(state=state, steps=2, accumulate=2, **PLAIN)
+    with pytest.raises(convnets.UserError, match="made 2 updates in 4 steps, where accumulate 4 m"):
+        fit(state=state, steps=4, accumulate=4, **PLAIN)

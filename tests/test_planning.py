@@ -15,7 +15,7 @@ import convnets
 from convnets.data import batch_indices
 from convnets.layers import BatchNorm, Dense
 from convnets.ops import image
-from convnets.planning import _fill_in
+from convnets.planning import _fill_in, make_plan
 from convnets.training import journal
 from convnets.training.options import TrainingOptions
 
@@ -419,3 +419,22 @@ def test_a_run_is_resumed_under_the_options_of_its_optimizer(tmp_path):
     assert (config["freeze"], config["rate_scales"]) == (["conv/*"], [["*/bias", 0.5]])
     with pytest.raises(convnets.UserError, match=r"freeze: \['conv/\*'\] in the run, \[\] now"):
         fit(Small(), resume=True, **options | {"freeze": ()})
+
+
+def test_pairs_divide_over_the_devices_by_default():
+    """Of a batch size that nobody gave every device has an even number for a mix."""
+    digits = convnets.load_dataset("digits")
+    plan = make_plan(LINEAR, digits, TrainingOptions(mix="mixup", devices=5))
+    assert plan.options.batch_size == 70
+
+
+def test_a_warm_up_longer_than_the_run_is_told_in_its_own_steps():
+    options = TrainingOptions(warmup=3, accumulate=2, steps=4)
+    with pytest.raises(convnets.UserError, match="of 3 steps leaves no update, of 2 steps each"):
+        make_plan(LINEAR, convnets.load_dataset("digits"), options)
+
+
+def test_none_is_no_augmentation_among_others():
+    options = TrainingOptions(augment=("none", "flip"))
+    with pytest.raises(convnets.UserError, match="none stands alone, not among none, flip"):
+        make_plan(LINEAR, convnets.load_dataset("digits"), options)

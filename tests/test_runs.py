@@ -122,6 +122,21 @@ def test_checkpoints_that_are_gone_are_missed(tmp_path):
     assert (workdir / "metrics.jsonl").read_text() == lines
 
 
+@pytest.mark.parametrize("checkpoint_every", [None, 1])
+def test_a_run_that_died_in_its_first_save_starts_from_its_beginning(tmp_path, checkpoint_every):
+    """The line of the second save is there before it waits for the first; what a resumed run saves
+    more often says nothing of the one before."""
+    every = {"evaluate_every": 2, "checkpoint_every": 2}
+    expected = fit(steps=4, workdir=str(tmp_path / "whole"), **every, **PLAIN)
+    workdir = tmp_path / "run"
+    fit(steps=4, workdir=str(workdir), **every, **PLAIN)
+    shutil.rmtree(workdir / "checkpoints")
+    every["checkpoint_every"] = checkpoint_every or 2
+    found = fit(steps=4, workdir=str(workdir), resume=True, **every, **PLAIN)
+    for a, b in zip(jax.tree.leaves(found.state), jax.tree.leaves(expected.state)):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
 def test_what_is_printed_of_a_run_is_short(tmp_path):
     result = fit(identity={"model": "linear"}, workdir=tmp_path)
     assert repr(result.state) == "TrainState(step 4, 7,850 parameters)"

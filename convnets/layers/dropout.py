@@ -103,7 +103,7 @@ class DropPath(nn.Module):
 
     Input and output: `[B, …]`, floating. With `train=False` it is the identity and needs no key.
 
-    Raises: ValueError for a rate outside [0, 1).
+    Raises: ValueError for a rate outside [0, 1), TypeError for integers.
 
     Reference: Huang, Sun, Liu, Sedra, Weinberger 2016, "Deep networks with stochastic depth",
     section 3. Differs: an example, not the batch, drops a branch, and the scaling is done in
@@ -119,6 +119,8 @@ class DropPath(nn.Module):
     def __call__(self, x, *, train: bool):
         if not 0 <= self.rate < 1:
             raise ValueError(f"a drop-path rate lies in [0, 1), not {self.rate}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"DropPath takes floats, not {x.dtype}")
         if not train or self.rate == 0:
             return x
         return _drop(self, x, (1,) * (x.ndim - 1))

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from .convolution import require_floats
 from .requirements import require_between, require_colors, require_not_negative
 
 LUMA = (0.2989, 0.587, 0.114)  # what red, green and blue have in gray
@@ -36,9 +37,13 @@ def blend(image, anchor, factor):
     """`factor image + (1 - factor) anchor`, clipped to [0, 1]: less of the anchor's opposite for
     factors below 1, and more for those above.
 
+    Raises: TypeError for an image of integers.
+
     >>> blend(jnp.array([0.5, 0.9]), 0.0, 1.5).tolist()
     [0.75, 1.0]
     """
+    require_floats(image, "blend")
+    factor = jnp.asarray(factor, image.dtype)
     return jnp.clip(factor * image + (1 - factor) * anchor, 0, 1)
 
 
@@ -125,7 +130,7 @@ def color_jitter(key, image, *, brightness=0.4, contrast=0.4, saturation=0.4, hu
     # A hue in each of four places would be the most costly part under vmap: it is turned once.
     for position in range(3):
         image = change(image, position, position < place)
-    image = adjust_hue(image, hue * (2 * draws[5] - 1))
+    image = adjust_hue(image, (hue * (2 * draws[5] - 1)).astype(image.dtype))
     for position in range(3):
         image = change(image, position, position >= place)
     return image

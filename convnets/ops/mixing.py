@@ -27,7 +27,8 @@ def mixup(key, image, partner, *, alpha=0.2):
     """
     require_positive(alpha=alpha)
     share = _draw_share(key, alpha)
-    return share * image + (1 - share) * partner, share
+    own = share.astype(image.dtype)
+    return own * image + (1 - own) * partner, share
 
 
 def cutmix(key, image, partner, *, alpha=1.0):

@@ -126,7 +126,8 @@ def _stretch_contrast(image):
 def _equalize(image):
     """Every channel with its 256 levels about equally frequent, as in Pillow."""
     levels = jnp.round(255 * image).astype(jnp.int32)
-    return jnp.stack([_equalize_channel(levels[..., i]) for i in range(image.shape[-1])], -1)
+    channels = [_equalize_channel(levels[..., i]) for i in range(image.shape[-1])]
+    return jnp.stack(channels, -1).astype(image.dtype)
 
 
 def _equalize_channel(levels):

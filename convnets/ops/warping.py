@@ -7,6 +7,8 @@ sharpness: `warp(image, elastic_displacement(…) + affine_displacement(…))`.
 
 import jax.numpy as jnp
 
+from .convolution import require_floats
+
 
 def sample_bilinear(image, rows, columns):
     """Values of an image at fractional places, from the four pixels around each.
@@ -18,9 +20,12 @@ def sample_bilinear(image, rows, columns):
 
     Returns: `[…, C]` in the dtype of the image.
 
+    Raises: TypeError for an image of integers.
+
     >>> sample_bilinear(jnp.arange(4.0).reshape(2, 2, 1), jnp.array([0.5]), jnp.array([0.5]))
     Array([[1.5]], dtype=float32)
     """
+    require_floats(image, "sample_bilinear")
     height, width, channels = image.shape
     framed = jnp.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, channels)
     # Places, not indices, are kept in the frame: the four pixels then differ by constants.

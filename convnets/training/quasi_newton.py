@@ -60,6 +60,10 @@ def minimize_lbfgs(
             f"steps and memory are at least 1 and the tolerance not negative, not {steps}, "
             f"{memory} and {tolerance}"
         )
+    leaves = jax.tree.leaves(params)
+    if not leaves or not all(jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves):
+        kinds = ", ".join(str(jnp.result_type(x)) for x in leaves) or "none"
+        raise UserError(f"what is moved are arrays of floats; came {kinds}")
     start = jax.eval_shape(loss, params)
     if getattr(start, "shape", None) != ():
         raise UserError(f"the loss must be a scalar, it is {start}")

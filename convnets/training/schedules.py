@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 from optax import contrib
 
@@ -71,7 +72,7 @@ def create_schedule(
         raise unknown("schedule", name, SCHEDULES)
     if not learning_rate > 0:
         raise UserError(f"the learning rate must be positive, not {learning_rate}")
-    _require_warmup(warmup, steps, warmup_kind, warmup_rate)
+    _require_warmup(warmup, steps, warmup_kind, warmup_rate, learning_rate)
     if name == "one_cycle" and warmup:
         raise UserError("one_cycle rises by itself: it takes no warm-up")
     rest = steps - warmup
@@ -97,13 +98,15 @@ def create_schedule(
     return optax.join_schedules([before, schedule], [warmup])
 
 
-def _require_warmup(warmup, steps, kind, rate):
+def _require_warmup(warmup, steps, kind, rate, learning_rate):
     if kind not in WARMUPS:
         raise unknown("kind of warm-up", kind, WARMUPS)
     if not 0 <= warmup < max(steps, 1):
         raise UserError(f"a warm-up of {warmup} steps does not fit a run of {steps} steps")
     if rate is not None and not rate > 0:
         raise UserError(f"the learning rate of the warm-up must be positive, not {rate}")
+    if kind == "gradual" and rate is not None and rate > learning_rate:
+        raise UserError(f"a gradual warm-up rises to {learning_rate}, not falls from {rate}")
     if kind == "constant" and warmup and rate is None:
         raise UserError("a constant warm-up needs its learning rate, as warmup_rate 0.1")
     if not warmup and (rate is not None or kind == "constant"):
@@ -128,7 +131,9 @@ def reduce_on_plateau(
     >>> float(plateau.update(1.0, state)[0])
     0.5
     """
-    plateau = contrib.reduce_on_plateau(factor=factor, patience=patience)
+    # Optax wants a tolerance above 0; of numbers near a loss this one takes nothing away.
+    least = {"rtol": 0.0, "atol": float(np.finfo(np.float32).tiny)}
+    plateau = contrib.reduce_on_plateau(factor=factor, patience=patience, **least)
 
     def scale(updates, state, params=None):
         return jax.tree.map(lambda u: u * state.scale, updates), state

@@ -62,10 +62,10 @@ def scale_rates(
     """An optimizer with learning rates of their own for some parameters; those of 0 are frozen.
 
     What the optimizer changes is multiplied by a factor, the decay with it. Frozen parameters keep
-    every bit, and the optimizer never sees them: they take no memory in its state, have no
-    momentum, and do not count in the norm that a gradient is clipped by. What is around it does:
-    `optax.MultiSteps`, and so the option `accumulate`, keeps their gradients too, as many numbers
-    as they have.
+    every bit (but for the sign of a zero within `optax.MultiSteps`), and the optimizer never sees
+    them: they take no memory in its state, have no momentum, and do not count in the norm that a
+    gradient is clipped by. What is around it does: `optax.MultiSteps`, and so the option
+    `accumulate`, keeps their gradients too, as many numbers as they have.
 
     Args:
       optimizer: an Optax transformation.

@@ -33,7 +33,8 @@ def recompute_statistics(
       batches: of the training split, best as large as those of training, of any number; of each
         its `image` is read, `[B, H, W, C]`, and of `mask`, false for padding, which to leave out.
       step: for several devices, and to compile once for many calls, `parallel.compile(
-        make_moments_step(model), donate=False)`; None compiles it for this call.
+        make_moments_step(model), donate=False)`; the devices, and groups, are then to divide what
+        of every batch is no padding. None compiles it for this call.
 
     Returns: the state with new statistics, float32, whatever momentum the layers have. A layer that
     evaluation does not reach keeps its own.

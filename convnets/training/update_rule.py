@@ -46,13 +46,19 @@ def create_update_rule(
         return None, optax.with_extra_args_support(options.optimizer), None
     # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
     before, updates = start // options.accumulate, (stop - start) // options.accumulate
+    warmup = math.ceil(options.warmup / options.accumulate)
+    if options.accumulate > 1 and warmup and warmup >= updates:
+        raise UserError(
+            f"a warm-up of {options.warmup} steps leaves no update, of {options.accumulate} steps "
+            f"each, in a run of {stop - start}"
+        )
     schedule = options.schedule
     if not callable(schedule):
         schedule = create_schedule(
             schedule,
             options.learning_rate,
             updates,
-            warmup=math.ceil(options.warmup / options.accumulate),
+            warmup=warmup,
             warmup_kind=options.warmup_kind,
             warmup_rate=options.warmup_rate,
         )

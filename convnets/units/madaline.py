@@ -42,6 +42,8 @@ def train_madaline(params, x, targets, key, *, epochs: int, rate: float = 1.0):
     Returns: `(params, errors [epochs])`: the outputs that are wrong after each epoch, of all
       examples together.
 
+    Raises: ValueError for targets of another shape.
+
     Reference: Winter, Widrow 1988, "Madaline Rule II: a training algorithm for neural networks".
 
     >>> from convnets.units import initialize_madaline, run_madaline, train_madaline
@@ -52,6 +54,10 @@ def train_madaline(params, x, targets, key, *, epochs: int, rate: float = 1.0):
     >>> run_madaline(params, x)[1].ravel().tolist(), errors.tolist()[-1]
     ([-1.0, 1.0, 1.0, -1.0], 0)
     """
+
+    expected = len(x), params["second"].shape[1]
+    if targets.shape != expected:
+        raise ValueError(f"expected targets [M, outputs] = {expected}, came {targets.shape}")
 
     def show(params, example):
         return disturb_least(params, *example, rate=rate), None

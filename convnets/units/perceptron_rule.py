@@ -37,7 +37,7 @@ def train_perceptron(features, labels, *, epochs: int, weights=None):
     >>> jnp.sign(features @ weights).tolist()[1:], mistakes.tolist()[-1]
     ([-1.0, -1.0, 1.0], 0)
     """
-    require_examples(features, labels)
+    require_examples(features, labels, floats=False)
     if weights is None:
         weights = jnp.zeros(features.shape[1], features.dtype)
     labels = labels.astype(features.dtype)
@@ -83,7 +83,7 @@ def mistake_bound(features, labels, separator):
     >>> mistake_bound(jnp.eye(3), jnp.array([1, -1, 1]), jnp.array([2.0, -2.0, 2.0])).item()
     3.0
     """
-    require_examples(features, labels)
+    require_examples(features, labels, floats=False)
     margins = labels.astype(features.dtype) * (features @ separator)
     smallest = jnp.min(margins)
     longest = jnp.max(jnp.sum(jnp.square(features), 1))

@@ -115,7 +115,7 @@ def association_units(key, inputs: int, units: int, *, excitatory: int, inhibito
 
     Returns: `(weights [inputs, units], thresholds [units])`, for `threshold_units`.
 
-    Raises: ValueError for more connections than inputs.
+    Raises: ValueError for more connections than inputs, or fewer than none.
 
     Reference: Rosenblatt 1958, "The perceptron: a probabilistic model for information storage and
     organization in the brain", the A-units of pages 389 to 393, threshold 0.
@@ -125,7 +125,7 @@ def association_units(key, inputs: int, units: int, *, excitatory: int, inhibito
     >>> weights.sum(0).tolist(), jnp.abs(weights).sum(0).tolist()
     ([2.0, 2.0], [4.0, 4.0])
     """
-    if excitatory + inhibitory > inputs:
+    if min(excitatory, inhibitory) < 0 or excitatory + inhibitory > inputs:
         raise ValueError(f"{excitatory} + {inhibitory} connections to {inputs} inputs only")
     connections = jnp.zeros(inputs).at[:excitatory].set(1)
     connections = connections.at[excitatory : excitatory + inhibitory].set(-1)

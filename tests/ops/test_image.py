@@ -199,3 +199,12 @@ def test_bad_options_are_refused(function, options, message, keys):
 def test_colors_of_gray_images_are_refused(function, keys):
     with pytest.raises(UserError, match="3 channels, came 1"):
         function(keys[0], np.ones((8, 8, 1), np.float32))
+
+
+@pytest.mark.parametrize("name", sorted(ops.image.AUGMENTATIONS))
+def test_half_precision_stays_half_precision(name):
+    half = jnp.linspace(0, 1, 16 * 16 * 3, dtype=jnp.bfloat16).reshape(16, 16, 3)
+    found = jax.eval_shape(ops.image.AUGMENTATIONS[name], jax.random.key(0), half)
+    assert (found.shape, found.dtype) == (half.shape, half.dtype)
+    for mix in ops.image.MIXES.values():
+        assert jax.eval_shape(mix, jax.random.key(0), half, half)[0].dtype == half.dtype

@@ -99,3 +99,11 @@ def test_half_precision_in_half_precision_out():
     assert rotated.dtype == jnp.bfloat16
     expected = rotate(image.astype(jnp.float32), 20.0)
     np.testing.assert_allclose(rotated.astype(jnp.float32), expected, atol=0.02)
+
+
+def test_integers_are_refused():
+    image = jnp.zeros((4, 4, 1), jnp.uint8)
+    with pytest.raises(TypeError, match="sample_bilinear: expected floats, came uint8"):
+        ops.rotate_image(image, 10.0)
+    with pytest.raises(TypeError, match="expected floats, came uint8"):
+        ops.image.elastic(jax.random.key(0), image)

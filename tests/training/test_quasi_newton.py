@@ -73,3 +73,9 @@ def test_a_step_that_raises_the_loss_is_taken_back():
 def test_bad_losses_and_numbers_are_refused(loss, options, message):
     with pytest.raises(convnets.UserError, match=message):
         minimize_lbfgs(loss, jnp.ones(2), **options)
+
+
+@pytest.mark.parametrize("params", [jnp.zeros(2, jnp.int32), {}])
+def test_parameters_that_are_no_floats_are_refused(params):
+    with pytest.raises(convnets.UserError, match="what is moved are arrays of floats; came"):
+        minimize_lbfgs(lambda x: 0.0, params)

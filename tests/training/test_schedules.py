@@ -43,3 +43,19 @@ def test_linear_scaling_goes_as_far_as_the_steps_that_it_stands_for():
     rate = convnets.linear_scaling(0.1, 8 * 256)
     once = optax.sgd(rate).update(gradient, optax.sgd(rate).init(x))[0]
     np.testing.assert_allclose(once, x, rtol=1e-6)
+
+
+def test_any_fall_of_the_loss_is_an_improvement():
+    plateau, observe = convnets.reduce_on_plateau(patience=2)
+    state = plateau.init({})
+    for loss in (1.0, 1.0 - 1e-6, 1.0 - 2e-6, 1.0 - 3e-6):
+        state = observe(state, loss)
+    assert float(plateau.update(1.0, state)[0]) == 1
+    for loss in (1.0, 1.0):
+        state = observe(state, loss)
+    assert float(plateau.update(1.0, state)[0]) < 1
+
+
+def test_a_gradual_warm_up_rises():
+    with pytest.raises(convnets.UserError, match="rises to 0.1, not falls from 5.0"):
+        convnets.create_schedule("cosine", 0.1, 10, warmup=2, warmup_rate=5.0)

@@ -52,3 +52,8 @@ def test_ends_at_the_least_squares():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="came \\(30, 4\\) and \\(29,\\)"):
         train_adaline(X, Y[1:], rate=0.1, epochs=1)
+
+
+def test_features_of_integers_are_refused():
+    with pytest.raises(TypeError, match="expected features of floats, came int32"):
+        train_adaline(jnp.array([[1, -1], [1, 1]]), jnp.array([0, 4]), rate=0.5, epochs=1)

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from convnets.units import (
     disturb_least,
@@ -94,3 +95,9 @@ def test_learns_parity_from_most_first_weights():
     np.testing.assert_array_equal(wrong, errors[:, -1])
     assert np.mean(wrong == 0) > 0.5
     assert (errors[:, 0] > 0).any()
+
+
+def test_targets_of_another_shape_are_refused():
+    params = initialize_madaline(jax.random.key(0), inputs=2, hidden=2)
+    with pytest.raises(ValueError, match=r"expected targets .* = \(4, 1\), came \(4,\)"):
+        train_madaline(params, jnp.ones((4, 2)), jnp.ones(4), jax.random.key(1), epochs=1)
