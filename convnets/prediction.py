@@ -33,7 +33,8 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256, views=No
         raise ValueError(f"expected images [N, H, W, C], came shape {images.shape}")
     if batch_size < 1:
         raise ValueError(f"the batch size is at least 1, not {batch_size}")
-    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+    fractions = np.issubdtype(images.dtype, np.floating) and 0 <= images.min() <= images.max() <= 1
+    if images.dtype != np.uint8 and not fractions:
         raise ValueError(
             f"expected uint8 images, or floats in [0, 1]; came {images.dtype} from {images.min()} "
             f"to {images.max()}"

@@ -43,6 +43,7 @@ LABELS = {
     "adam": "Adam",
     "hill_climbing": "hill climbing",
 }
+FACTORS = (1, 0.3, 0.1, 0.03, 0.01)  # of the largest rate
 # The largest of each one's rates.
 LARGEST = {
     "sgd": 1.0,
@@ -69,6 +70,10 @@ class Config(Common):
 
 def main(config: Config) -> None:
     require_known("optimizer", config.optimizers, LABELS)
+    if not 1 <= config.rates <= len(FACTORS):
+        raise convnets.UserError(
+            f"there are {len(FACTORS)} rates of each optimizer, not {config.rates}"
+        )
     data, small = "fashion_mnist", {}
     if config.quick:
         data = "digits"
@@ -100,7 +105,7 @@ def main(config: Config) -> None:
 
 def rates_of(name: str) -> list[float]:
     """From the largest down, in steps of about 3."""
-    return [float(f"{LARGEST[name] * factor:.1g}") for factor in (1, 0.3, 0.1, 0.03, 0.01)]
+    return [float(f"{LARGEST[name] * factor:.1g}") for factor in FACTORS]
 
 
 def create_optimizer(name: str, rate: float):

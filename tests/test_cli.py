@@ -223,7 +223,7 @@ def test_a_run_without_workdir_writes_nothing(tmp_path, capsys, monkeypatch):
         (["train", "--steps", "abc"], "Error parsing --steps: invalid literal for int()"),
         (["train", "--ema", "1,5"], "Error parsing --ema: could not convert string to float"),
         (["trian"], "train"),
-        (["train", "--batch-size", "0"], "batch_size must be at least 1, not 0"),
+        (["train", "--batch-size", "0"], "batch_size must be a whole number, at least 1, not 0"),
         (["train", "--batch-size", "5000"], "5000"),
         (["train", "--batch-size", "60", "--devices", "8"], "56 or 64"),
         (["train", "--devices", "99"], "99 devices were asked for; there are 8"),

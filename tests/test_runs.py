@@ -81,7 +81,7 @@ def test_predictions_are_averaged_over_views(tmp_path):
     [
         ({"dataset": {}}, "see its image_shape, class_names, normalization"),
         ({"model": None, "start": "0"}, "see its model, start"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1"),
         ({"ema": "much"}, "ema must be in"),
         ({"precision": "float8"}, "did you mean"),
         ({"augment": 5}, "augment"),

@@ -1,12 +1,13 @@
 """What augmentations ask of their options and images, each answered by one clear error."""
 
+import math
 from collections.abc import Sequence
 
 from ..errors import UserError
 
 
 def require_not_negative(**options):
-    """Raises ValueError for an option below zero, or that is not a number.
+    """Raises ValueError for an option below zero, or that is no finite number.
 
     >>> require_not_negative(sigma=-1.0)
     Traceback (most recent call last):
@@ -15,10 +16,12 @@ def require_not_negative(**options):
     for name, value in options.items():
         if not value >= 0:
             raise ValueError(f"{name} must not be negative, came {value}")
+        if value == math.inf:
+            raise ValueError(f"{name} must be finite, came {value}")
 
 
 def require_positive(**options):
-    """Raises ValueError for an option that is not above zero.
+    """Raises ValueError for an option that is not above zero, or infinite.
 
     >>> require_positive(alpha=0)
     Traceback (most recent call last):
@@ -27,6 +30,8 @@ def require_positive(**options):
     for name, value in options.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, came {value}")
+        if value == math.inf:
+            raise ValueError(f"{name} must be finite, came {value}")
 
 
 def require_between(low, high, **options):
@@ -51,7 +56,7 @@ def require_range(low, high, **options):
     """
     for name, value in options.items():
         pair = tuple(value) if isinstance(value, Sequence) else ()
-        if not (len(pair) == 2 and low < pair[0] <= pair[1] <= high):
+        if not (len(pair) == 2 and low < pair[0] <= pair[1] <= high and pair[1] < math.inf):
             raise ValueError(
                 f"{name} must be two rising numbers in ({low:g}, {high:g}], came {value}"
             )

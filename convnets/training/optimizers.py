@@ -1,5 +1,6 @@
 """Optimizers by name, in the lectures' form: a direction, then the learning rate, then momentum."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import optax
@@ -120,7 +121,7 @@ def create_optimizer(
         raise unknown("optimizer", name, OPTIMIZERS)
     if not callable(learning_rate) and not learning_rate > 0:
         raise UserError(f"the learning rate must be positive, not {learning_rate}")
-    if weight_decay < 0 or not 0 <= momentum < 1:
+    if not 0 <= weight_decay < math.inf or not 0 <= momentum < 1:
         raise UserError(
             f"weight decay must not be negative and momentum lies in [0, 1), "
             f"not {weight_decay} and {momentum}"

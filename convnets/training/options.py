@@ -210,10 +210,10 @@ def require_ranges(options: TrainingOptions) -> None:
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
     counts += "steps_per_call batch_norm_group recompute_statistics early_stopping"
-    require(counts, lambda x: operator.index(x) >= 1, "at least 1")
+    require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
-    require("warmup workers", lambda x: operator.index(x) >= 0, "not negative")
+    require("warmup workers", lambda x: operator.index(x) >= 0, "a whole number, not negative")
     require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")

@@ -38,6 +38,8 @@ def train_perceptron(features, labels, *, epochs: int, weights=None):
     ([-1.0, -1.0, 1.0], 0)
     """
     require_examples(features, labels, floats=False)
+    if epochs < 1:
+        raise ValueError(f"the examples are shown at least once, not {epochs} times")
     if weights is None:
         weights = jnp.zeros(features.shape[1], features.dtype)
     labels = labels.astype(features.dtype)

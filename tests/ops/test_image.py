@@ -186,6 +186,9 @@ def test_prepare_augments_before_it_normalizes(keys):
         (ops.image.random_augment, {"magnitude": 31}, r"magnitude must be in \[0, 30\]"),
         (ops.image.random_augment, {"operations": -1}, "operations must not be negative"),
         (ops.image.mixup, {"alpha": 0}, "alpha must be positive, came 0"),
+        (ops.image.mixup, {"alpha": float("inf")}, "alpha must be finite, came inf"),
+        (ops.image.elastic, {"sigma": float("inf")}, "sigma must be finite, came inf"),
+        (ops.image.affine, {"scale": (1.0, float("inf"))}, "scale must be two rising numbers"),
         (ops.image.cutmix, {"alpha": -1}, "alpha must be positive, came -1"),
     ],
 )
