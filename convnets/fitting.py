@@ -12,7 +12,8 @@ import jax
 from . import parallel
 from .errors import NotFiniteError, UserError
 from .ops.image import Normalization
-from .planning import Plan, make_plan, name_origin
+from .planning import make_plan, name_origin
+from .plans import Plan
 from .training import journal, loop, reporting
 from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
