@@ -133,8 +133,8 @@ def evaluate(
       data: Another data set, of as many classes. None: the run's own.
       data_dir: Where TensorFlow Datasets' sets are. None: where the run found its own.
       batch_size: Examples computed at a time.
-      views: flip: probabilities are the averages over each image and its mirror image. None: of
-        the image alone.
+      views: Probabilities are averages over each image and, flip, its mirror image, or, shift, the
+        image moved by a pixel to each of four sides. None: of the image alone.
     """
     from . import runs
     from .data import load_dataset

@@ -26,13 +26,16 @@ class Member(NamedTuple):
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
 
 
-def predict_committee(members: Sequence[Member], images, *, batch_size: int = 256) -> np.ndarray:
+def predict_committee(
+    members: Sequence[Member], images, *, batch_size: int = 256, views=None
+) -> np.ndarray:
     """Class probabilities of images by a committee: the mean of its members' probabilities.
 
     Args:
       members: at least one; all of as many classes.
       images: `[N, H, W, C]`, uint8, or floats in [0, 1].
       batch_size: images computed at a time.
+      views: of what each member sees, as in `predict`.
 
     Returns: float32 `[N, K]`, on the host.
 
@@ -61,7 +64,8 @@ def predict_committee(members: Sequence[Member], images, *, batch_size: int = 25
         seen = images if member.preprocess is None else np.asarray(member.preprocess(images))
         if len(seen) != len(images):
             raise ValueError(f"member {number} made {len(seen)} images of {len(images)}")
-        rows = predict(member.model, member.state, seen, batch_size=batch_size).astype(np.float64)
+        rows = predict(member.model, member.state, seen, batch_size=batch_size, views=views)
+        rows = rows.astype(np.float64)
         if total is not None and rows.shape != total.shape:
             raise ValueError(
                 f"member {number} has {rows.shape[1]} classes, those before it {total.shape[1]}"

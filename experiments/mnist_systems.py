@@ -83,6 +83,7 @@ class System:
       options: of `convnets.fit`.
       member: the system that each member of a committee is, and
       widths: of the digits that they see; none for one network.
+      views: of a test digit, over which the probabilities are averaged; None for the digit alone.
       runs: how many seeds at most: one for what draws nothing, and for what takes long.
     """
 
@@ -93,6 +94,7 @@ class System:
     options: dict = dataclasses.field(default_factory=dict)
     member: str | None = None
     widths: tuple[int | None, ...] = ()
+    views: Callable | None = None
     runs: int = 3
 
 
@@ -140,12 +142,14 @@ SYSTEMS = {
     ),
     "convolutional network": System((0.8, None), network="cnn", options=CNN),
     "convolutional network, distortions": System(
-        (0.4, None), network="cnn_distorted", augment=DISTORT, options=DISTORTED
+        (0.4, None), network="cnn_distorted", augment=DISTORT, options=DISTORTED,
+        views=image.shift_views,
     ),
     "committee, distortions": System(
         (None, None),
         member="convolutional network, distortions",
         widths=(None, 12, 14, 16, 18),
+        views=image.shift_views,
     ),
     "9 layers of 1000 units, distortions": System(
         (0.4, None),
@@ -153,7 +157,9 @@ SYSTEMS = {
         augment=DISTORT,
         options={
             **ADAMW, "batch_size": 256, "learning_rate": 0.001, "weight_decay": 0.02, "epochs": 80,
+            "recompute_statistics": 100,
         },
+        views=image.shift_views,
         runs=1,
     ),
 }  # fmt: skip
@@ -196,7 +202,7 @@ def ask_committee(system: System, dataset, trained: list) -> dict:
         for width, (model, result) in zip(system.widths, trained)
     ]
     test = dataset.test.batch(range(len(dataset.test)))
-    answers = convnets.predict_committee(members, test["image"]).argmax(1)
+    answers = convnets.predict_committee(members, test["image"], views=system.views).argmax(1)
     each = [100 * (1 - result.history[-1]["test_accuracy"]) for _, result in trained]
     return {
         **describe_errors(int(np.sum(answers != test["label"])), len(answers)),
@@ -204,6 +210,15 @@ def ask_committee(system: System, dataset, trained: list) -> dict:
         # Without the first, which is a row of its own.
         "seconds": sum(result.history[-1]["seconds"] for _, result in trained[1:]),
     }
+
+
+def average_views(system: System, dataset, model, state) -> dict:
+    """The errors of a network over several views of each digit, where it is asked so."""
+    if system.views is None:
+        return {}
+    test = dataset.test.batch(range(len(dataset.test)))
+    answers = convnets.predict(model, state, test["image"], views=system.views).argmax(1)
+    return describe_errors(int(np.sum(answers != test["label"])), len(answers))
 
 
 def describe_errors(errors: int, examples: int) -> dict:

@@ -25,7 +25,7 @@ from .mixing import MIXES, cutmix, mix_neighbors, mixup, swap_neighbors
 from .policies import random_augment
 from .requirements import require_between, require_not_negative
 from .resizing import normalize_width, resize_part
-from .views import VIEWS, flip_views, ten_crop
+from .views import VIEWS, flip_views, shift_views, ten_crop
 from .warping import affine_displacement, affine_matrix, rotate_image, sample_bilinear, warp
 
 
@@ -208,6 +208,7 @@ __all__ = [
     "rotate",
     "rotate_image",
     "sample_bilinear",
+    "shift_views",
     "smooth",
     "swap_neighbors",
     "ten_crop",

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from ..errors import UserError
 from .convolution import as_pair
+from .requirements import require_not_negative
 
 
 def flip_views(images):
@@ -13,6 +14,23 @@ def flip_views(images):
     [[0.0, 1.0], [1.0, 0.0]]
     """
     return jnp.stack([images, images[:, :, ::-1]])
+
+
+def shift_views(images, pixels: int = 1):
+    """The images `[B, H, W, C]`, and moved up, down, to the left and to the right by some pixels,
+    with the border repeated where they leave it: `[5, B, H, W, C]`.
+
+    Raises: ValueError for fewer pixels than none.
+
+    >>> shift_views(jnp.arange(3.0).reshape(1, 1, 3, 1))[3:].reshape(2, 3).tolist()
+    [[1.0, 2.0, 2.0], [0.0, 0.0, 1.0]]
+    """
+    require_not_negative(pixels=pixels)
+    height, width = images.shape[1:3]
+    framed = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+    far = 2 * pixels
+    corners = ((pixels, pixels), (far, pixels), (0, pixels), (pixels, far), (pixels, 0))
+    return jnp.stack([framed[:, y : y + height, x : x + width] for y, x in corners])
 
 
 def ten_crop(images, size):
@@ -45,4 +63,4 @@ def ten_crop(images, size):
     return jnp.concatenate([parts, parts[:, :, :, ::-1]])
 
 
-VIEWS = {"flip": flip_views}
+VIEWS = {"flip": flip_views, "shift": shift_views}

@@ -14,6 +14,19 @@ def test_flip_views_are_the_image_and_its_mirror_image():
     np.testing.assert_array_equal(views, [IMAGES, np.flip(IMAGES, 2)])
 
 
+@pytest.mark.parametrize("pixels", [0, 1, 3])
+def test_shift_views_repeat_the_border(pixels):
+    views = np.asarray(ops.image.shift_views(IMAGES, pixels))
+    assert views.dtype == np.uint8
+    rows, columns = np.arange(9), np.arange(12)
+    moves = ((0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels))
+    for view, (down, right) in zip(views, moves, strict=True):
+        y, x = np.clip(rows + down, 0, 8), np.clip(columns + right, 0, 11)
+        np.testing.assert_array_equal(view, IMAGES[:, y][:, :, x])
+    with pytest.raises(ValueError, match="pixels must not be negative"):
+        ops.image.shift_views(IMAGES, -1)
+
+
 @pytest.mark.parametrize("size", [6, (5, 12), (9, 12)])
 def test_ten_crop_is_corners_and_center_and_their_mirror_images(size):
     views = np.asarray(ops.image.ten_crop(IMAGES, size))
