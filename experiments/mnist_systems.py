@@ -191,8 +191,7 @@ def run_classifier(system: System, dataset, seed: int, *, quick: bool) -> dict:
     )
     pixels = [x["image"].reshape(len(x["image"]), -1) / np.float32(255) for x in (train, test)]
     classifier = system.fit_classifier(seed).fit(pixels[0], train["label"])
-    errors = int(np.sum(classifier.predict(pixels[1]) != test["label"]))
-    return describe_errors(errors, len(test["label"]))
+    return describe_errors(classifier.predict(pixels[1]), test["label"])
 
 
 def ask_committee(system: System, dataset, trained: list) -> dict:
@@ -205,7 +204,7 @@ def ask_committee(system: System, dataset, trained: list) -> dict:
     answers = convnets.predict_committee(members, test["image"], views=system.views).argmax(1)
     each = [100 * (1 - result.history[-1]["test_accuracy"]) for _, result in trained]
     return {
-        **describe_errors(int(np.sum(answers != test["label"])), len(answers)),
+        **describe_errors(answers, test["label"]),
         "member_error_percent": [round(error, 4) for error in each],
         # Without the first, which is a row of its own.
         "seconds": sum(result.history[-1]["seconds"] for _, result in trained[1:]),
@@ -213,17 +212,17 @@ def ask_committee(system: System, dataset, trained: list) -> dict:
 
 
 def average_views(system: System, dataset, model, state) -> dict:
-    """The errors of a network over several views of each digit, where it is asked so."""
-    if system.views is None:
-        return {}
+    """The errors of a network whose probabilities are averaged over several views of each digit."""
     test = dataset.test.batch(range(len(dataset.test)))
     answers = convnets.predict(model, state, test["image"], views=system.views).argmax(1)
-    return describe_errors(int(np.sum(answers != test["label"])), len(answers))
+    return describe_errors(answers, test["label"])
 
 
-def describe_errors(errors: int, examples: int) -> dict:
+def describe_errors(answers, labels) -> dict:
+    """How many of the answers are wrong."""
+    errors = int(np.sum(answers != labels))
     return {
-        "test_error_percent": round(100 * errors / examples, 4),
+        "test_error_percent": round(100 * errors / len(labels), 4),
         "test_errors": errors,
-        "test_examples": examples,
+        "test_examples": len(labels),
     }

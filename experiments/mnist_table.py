@@ -79,6 +79,8 @@ def run(config: Config, dataset, train, system: str, seed: int) -> dict:
         return mnist_systems.ask_committee(chosen, dataset, members)
     model, result = train(system, seed, None)
     found = summarize_run(result.history)
+    if chosen.views is None:
+        return found
     averaged = mnist_systems.average_views(chosen, dataset, model, result.state)
     return {**found, "one_view_error_percent": found["test_error_percent"], **averaged}
 

@@ -31,8 +31,7 @@ class Dropout(nn.Module):
     def __call__(self, x, *, train: bool):
         if not 0 <= self.rate < 1:
             raise ValueError(f"a dropout rate lies in [0, 1), not {self.rate}")
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"Dropout takes floats, not {x.dtype}")
+        _require_floats(self, x)
         if not train or self.rate == 0:
             return x
         return _drop(self, x, x.shape[1:])
@@ -78,8 +77,7 @@ class DropConnect(nn.Module):
             raise ValueError(f"a DropConnect rate lies in [0, 1), not {self.rate}")
         if x.ndim != 2:
             raise ValueError(f"DropConnect takes [B, C], came shape {x.shape}")
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"DropConnect takes floats, not {x.dtype}")
+        _require_floats(self, x)
         shape = (x.shape[1], self.features)
         weights = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
         if self.use_bias:
@@ -119,11 +117,15 @@ class DropPath(nn.Module):
     def __call__(self, x, *, train: bool):
         if not 0 <= self.rate < 1:
             raise ValueError(f"a drop-path rate lies in [0, 1), not {self.rate}")
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"DropPath takes floats, not {x.dtype}")
+        _require_floats(self, x)
         if not train or self.rate == 0:
             return x
         return _drop(self, x, (1,) * (x.ndim - 1))
+
+
+def _require_floats(module, x):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{type(module).__name__} takes floats, not {x.dtype}")
 
 
 def _drop(module, x, shape):

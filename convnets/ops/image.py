@@ -54,9 +54,9 @@ def prepare(images, normalization=None, augment=None, key=None):
     2.0
     """
     images = to_float(images)
-    if augment is not None and key is None:
-        raise ValueError("an augmentation draws at random: give prepare a key")
     if augment is not None:
+        if key is None:
+            raise ValueError("an augmentation draws at random: give prepare a key")
         keys = collective.example_keys(key, images.shape[0])
         images = jax.vmap(augment)(keys, images)
     return normalize(images, normalization)

@@ -162,3 +162,9 @@ def test_drop_connect_refuses_what_does_not_fit():
     ):
         with pytest.raises((ValueError, TypeError), match=error):
             DropConnect(4, rate).init(KEY, x, train=False)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_drop_path_refuses_integers(train):
+    with pytest.raises(TypeError, match="DropPath takes floats, not int32"):
+        DropPath(0.5).apply({}, jnp.ones((2, 3), jnp.int32), train=train)
