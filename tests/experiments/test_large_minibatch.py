@@ -2,6 +2,8 @@
 
 import statistics
 
+import pytest
+
 import convnets
 
 from .claims import load, read
@@ -13,6 +15,17 @@ def test_a_training_that_diverges_is_lost():
     digits = convnets.load_dataset("digits")
     found = experiment.run(config, digits, None, way="scaled, none", batch_size=128, seed=0)
     assert found == {"test_error_percent": None, "lost": True}
+
+
+@pytest.mark.parametrize("lost_at", [{64}, {64, 256}])
+def test_a_table_where_the_small_batch_is_lost(lost_at):
+    experiment = load("large_minibatch")
+    archive, _ = read("large_minibatch")
+    for line in archive["results"]:
+        if line["batch_size"] in lost_at:
+            line |= {"test_error_percent": None, "lost": True}
+    assert experiment.covered(archive) == experiment.BASE
+    assert "| 64 | 3 lost |" in experiment.table(archive)
 
 
 def test_warm_up_and_scaling_cover_batches_that_are_lost_without_warm_up():
