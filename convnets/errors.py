@@ -12,6 +12,10 @@ class NotFiniteError(UserError):
     """A loss or a state that became infinite or NaN: a training that diverged."""
 
 
+class LostProcessError(UserError):
+    """Another process of the run died, without which this one cannot go on."""
+
+
 def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
     """The error for a name that is not there, with the nearest one that is.
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from . import data
+from . import data, parallel
 from .errors import UserError, unknown
 from .ops import image
 
@@ -80,10 +80,11 @@ def resident_examples(source, crop):
 
 
 def make_batches(source, options, step, crop, *, resident: bool):
-    """The batches of a split, or their indices where the step gathers them on the devices."""
+    """The batches of a split, or their indices where the step gathers them on the devices; of each
+    this process's share."""
+    index, count = parallel.process_share(step.mesh)
+    share = {"seed": options.seed, "process_index": index, "process_count": count}
     if resident:
-        return data.index_batches(source, options.batch_size, seed=options.seed)
-    batches = data.batches(
-        source, options.batch_size, seed=options.seed, workers=options.workers, crop=crop
-    )
+        return data.index_batches(source, options.batch_size, **share)
+    batches = data.batches(source, options.batch_size, workers=options.workers, crop=crop, **share)
     return data.prefetch(batches, step.place_batch)

@@ -170,7 +170,14 @@ def _make_recompute(model, dataset, options, compiled):
 
     def recompute(state):
         # by threads, for processes would be started anew each time
-        read = data.batches(dataset.train, options.batch_size, seed=options.seed, workers=0)
+        index, shares = parallel.process_share(step.mesh)
+        read = data.batches(
+            dataset.train,
+            options.batch_size,
+            seed=options.seed,
+            process_index=index,
+            process_count=shares,
+        )
         with contextlib.closing(read(0)) as batches:
             return recompute_statistics(model, state, itertools.islice(batches, count), step=step)
 

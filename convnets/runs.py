@@ -118,11 +118,17 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, view
 
 
 def evaluate_splits(eval_step, state: TrainState, dataset: data.Dataset, batch_size: int) -> dict:
-    """The metrics of every split that is not for training, named `SPLIT_METRIC`."""
+    """The metrics of every split that is not for training, named `SPLIT_METRIC`; the same on every
+    process, of which each reads a share."""
     measured = {}
+    index, count = parallel.process_share(eval_step.mesh)
+    batch_size += -batch_size % count
     for split, source in dataset.splits.items():
         if split != "train":
-            means = evaluate(eval_step, state, data.evaluation_batches(source, batch_size))
+            batches = data.evaluation_batches(
+                source, batch_size, process_index=index, process_count=count
+            )
+            means = evaluate(eval_step, state, batches)
             measured |= {f"{split}_{name}": value for name, value in means.items()}
     return measured
 

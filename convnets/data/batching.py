@@ -113,22 +113,31 @@ def _count_up(read, start):
 
 
 def index_batches(
-    source: Source, batch_size: int, *, seed: int = 0
+    source: Source,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Callable[[int], Iterator[np.ndarray]]:
     """The batches of `batches` as int32 `[B]`: which of the source's examples make them up.
 
     They are for a step that is compiled with the examples on its devices, see `parallel.compile`.
+    A process gets its contiguous share, as in `batches`.
 
-    Raises: UserError for a batch size below 1 or above the number of examples.
+    Raises: UserError for a batch size below 1, above the number of examples, or not divisible by
+    the processes.
 
     >>> source = ArraySource(np.zeros((6, 1, 1, 1), np.uint8), np.arange(6))
     >>> next(index_batches(source, 4)(1)) == batch_indices(6, 4, 1)
     array([ True,  True,  True,  True])
     """
     _check_batch_size(source, batch_size)
+    share = _share(batch_size, process_index, process_count)
 
     def read(step):
-        return batch_indices(len(source), batch_size, step, seed=seed).astype(np.int32)
+        indices = batch_indices(len(source), batch_size, step, seed=seed)[share]
+        return indices.astype(np.int32)
 
     return lambda start: _count_up(read, start)
 

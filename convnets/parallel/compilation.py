@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .. import ops
 from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
-from .placement import create_mesh, is_replicated, replicate, split, stack
+from .placement import create_mesh, is_replicated, place_whole, replicate, split, stack
 
 REPLICATED, SPLIT, STACK = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
 
@@ -33,8 +33,10 @@ class CompiledStep(NamedTuple):
     Attributes:
       run: the compiled function, of a placed state and a placed batch, or a list of batches.
       mesh: its devices, along the axis `data`.
-      place_state: `state -> state` on all devices: a copy, unless it lies there already.
-      place_batch: `batch -> batch` with a share on each device; for loaders that prefetch.
+      place_state: `state -> state` on all devices: a copy, unless it lies there already. Every
+        process gives the same.
+      place_batch: `batch -> batch` with a share on each device; for loaders that prefetch. Where
+        the mesh has devices of several processes, each gives its share of the batch.
       steps_per_call: how many steps a call runs at most.
 
     The buffers of a placed state are donated to the call, if the step was compiled so.
@@ -98,6 +100,8 @@ def compile(
         raise UserError("give devices or a mesh, not both")
     if lowering is not None and lowering not in ops.LOWERINGS:
         raise unknown("lowering", lowering, ops.LOWERINGS)
+    if strategy == "pmap" and mesh.is_multi_process:
+        raise UserError("pmap is for the devices of one process; for several take jit or shard_map")
     if steps_per_call < 1:
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
     if lowering is not None:
@@ -111,7 +115,7 @@ def compile(
 
     whole = ()  # what every device has besides
     if examples is not None:
-        whole = (jax.device_put(examples, NamedSharding(mesh, REPLICATED)),)
+        whole = (place_whole(examples, mesh, REPLICATED),)
         step = _gathering(step)
     besides = (REPLICATED,) * len(whole)
     make = functools.partial(STRATEGIES[strategy], mesh=mesh, donated=(0,) if donate else ())

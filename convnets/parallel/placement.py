@@ -15,9 +15,10 @@ def create_mesh(devices: int | list | None = None) -> Mesh:
     """A mesh with the one axis `data`.
 
     Args:
-      devices: how many of the devices, a list of them, or None for all.
+      devices: how many of the devices, as many of each process; a list of them; or None for all.
 
-    Raises: UserError for more devices than there are, or fewer than one.
+    Raises: UserError for more devices than there are, fewer than one, or a number that the
+    processes do not divide.
 
     >>> create_mesh(1).size
     1
@@ -27,15 +28,52 @@ def create_mesh(devices: int | list | None = None) -> Mesh:
         wanted = len(there) if devices is None else devices
         if not 1 <= wanted <= len(there):
             raise UserError(f"{wanted} devices were asked for; there are {len(there)}")
-        devices = there[:wanted]
+        devices = _first_of_each_process(there, wanted // jax.process_count())
+        if len(devices) != wanted:
+            raise UserError(
+                f"{wanted} devices are not as many of each of {jax.process_count()} processes"
+            )
     return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def _first_of_each_process(devices, share):
+    """The first devices of each process, in the order of the processes, as batches are shared."""
+    processes = sorted({device.process_index for device in devices})
+    return [
+        device
+        for process in processes
+        for device in [x for x in devices if x.process_index == process][:share]
+    ]
+
+
+def process_share(mesh: Mesh) -> tuple[int, int]:
+    """Which share of each batch a process reads, and how many shares there are: for the
+    `process_index` and `process_count` of `data.batches`.
+
+    >>> process_share(create_mesh(1))
+    (0, 1)
+    """
+    return (jax.process_index(), jax.process_count()) if mesh.is_multi_process else (0, 1)
+
+
 def replicate(tree, mesh: Mesh):
-    """A copy of the tree on every device of the mesh; the given one stays whole."""
-    sharding = NamedSharding(mesh, PartitionSpec())
+    """A copy of the tree on every device of the mesh; the given one stays whole. Each process gives
+    the same tree."""
     # Through the host, because device_put may alias what it is given, and steps donate it.
-    return jax.device_put(jax.tree.map(np.array, jax.device_get(tree)), sharding)
+    return place_whole(jax.tree.map(np.array, jax.device_get(tree)), mesh, PartitionSpec())
+
+
+def place_whole(tree, mesh: Mesh, spec: PartitionSpec):
+    """Host arrays, which every process has as a whole, as a specification lays them out."""
+    sharding = NamedSharding(mesh, spec)
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, sharding)
+
+    def place(x):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(place, tree)
 
 
 def is_replicated(tree, mesh: Mesh) -> bool:
@@ -45,15 +83,29 @@ def is_replicated(tree, mesh: Mesh) -> bool:
 
 
 def split(batch, mesh: Mesh):
-    """A copy of the batch with its leading axis divided over the mesh.
+    """A copy of the batch with its leading axis divided over the mesh. Where that has devices of
+    several processes, each gives its share.
 
     Raises: UserError when the devices do not divide it.
     """
-    for leaf in jax.tree.leaves(batch):
-        require_divisible(leaf.shape[0], mesh.size)
-    # A copy, for device_put may alias an array that its loader fills with the next batch.
-    batch = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, batch)
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+    return _place_shares(batch, mesh, PartitionSpec(DATA_AXIS))
+
+
+def _place_shares(tree, mesh, spec):
+    """Arrays of which each process has its share, along the axis that the data axis divides."""
+    sharding, axis = NamedSharding(mesh, spec), len(spec) - 1
+    _, shares = process_share(mesh)
+
+    def place(x):
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
+        require_divisible(x.shape[axis] * shares, mesh.size)
+        if shares == 1:
+            # A copy, for device_put may alias an array that its loader fills with the next batch.
+            return jax.device_put(x.copy() if isinstance(x, np.ndarray) else x, sharding)
+        return jax.make_array_from_process_local_data(sharding, np.array(x))
+
+    return jax.tree.map(place, tree)
 
 
 def stack(batches, mesh: Mesh):
@@ -61,13 +113,10 @@ def stack(batches, mesh: Mesh):
 
     Raises: UserError when the devices do not divide a batch.
     """
-    leaves = jax.tree.leaves(batches)
-    for leaf in leaves:
-        require_divisible(leaf.shape[0], mesh.size)
-    sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
-    if all(isinstance(leaf, np.ndarray) for leaf in leaves):  # one transfer, not one for each
-        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *batches), sharding)
-    return _stack(batches, sharding)
+    spec = PartitionSpec(None, DATA_AXIS)
+    if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(batches)):  # in one transfer
+        return _place_shares(jax.tree.map(lambda *x: np.stack(x), *batches), mesh, spec)
+    return _stack(split(batches, mesh), NamedSharding(mesh, spec))
 
 
 @partial(jax.jit, static_argnums=1)
@@ -94,4 +143,13 @@ def gather(state):
     >>> gather({"x": jnp.ones(2)})
     {'x': array([1., 1.], dtype=float32)}
     """
-    return jax.tree.map(np.array, jax.device_get(state))
+    return jax.tree.map(np.array, jax.device_get(jax.tree.map(_whole, state)))
+
+
+def _whole(x):
+    """An array of which other processes have parts, with all of it here; any other as it is. Every
+    process has to call it for the same arrays."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return x
+    whole = NamedSharding(x.sharding.mesh, PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=whole)(x)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from .. import metrics
 from .state import TrainState
@@ -20,7 +21,8 @@ def evaluate(eval_step: Callable, state: TrainState, batches: Iterable[dict]) ->
       eval_step: from `make_eval_step`, through `parallel.compile` or not (then it is jitted).
       state: with the parameters to evaluate; moving averages are used where it keeps them.
       batches: an iterable of batches; examples whose `mask` is false do not count. A batch that
-        the devices do not divide is padded.
+        the devices do not divide is padded. Where the devices are those of several processes, each
+        gives its share of every batch, as `data.evaluation_batches` makes, and as many of them.
 
     Returns: `{"loss": float, "accuracy": float, …, "examples": int}`; a metric whose sum is an
     array (a confusion matrix) is the array of sums over count. Sums are added in float64.
@@ -34,9 +36,10 @@ def evaluate(eval_step: Callable, state: TrainState, batches: Iterable[dict]) ->
     {'loss': 3.0, 'examples': 3}
     """
     if hasattr(eval_step, "place_state"):
-        state, devices = eval_step.place_state(state), eval_step.mesh.size
+        state, mesh = eval_step.place_state(state), eval_step.mesh
+        devices, several = len(mesh.local_devices), mesh.is_multi_process
     else:
-        eval_step, devices = jax.jit(eval_step), 1
+        eval_step, devices, several = jax.jit(eval_step), 1, False
     totals, examples = {}, 0
     pending = collections.deque()  # read some batches late, so that the device never waits
     for batch in batches:
@@ -45,6 +48,8 @@ def evaluate(eval_step: Callable, state: TrainState, batches: Iterable[dict]) ->
         pending.append(eval_step(state, batch))
         if len(pending) > IN_FLIGHT:
             totals = _add(totals, pending.popleft())
+    if several:
+        examples = int(multihost_utils.process_allgather(np.int32(examples)).sum())
     if not examples:
         raise ValueError("there is nothing to evaluate: the batches hold no example")
     totals = functools.reduce(_add, pending, totals)

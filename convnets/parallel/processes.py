@@ -1,0 +1,231 @@
+"""Many processes, on one host or on many, that train as one.
+
+They are JAX's own: every process runs the same program, has some of the devices, and takes part in
+each collective. What is decided from time, files or signals is decided by process 0 for all.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.extend.backend import register_backend_factory
+
+from ..errors import UserError, first_line
+from .company import Company
+from .rendezvous import meet, parse_address
+
+CONNECT_TIMEOUT = 120.0  # seconds
+HEARTBEAT_TIMEOUT = 30  # seconds without JAX's own sign of life, after which JAX ends all
+CHUNK = 2**24  # bytes of a broadcast in one collective
+
+
+def connect(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    timeout: float = CONNECT_TIMEOUT,
+) -> None:
+    """Makes this process one of several that train as one. To be called before JAX's first
+    operation, on every process; `fit` then works on all of them as on one.
+
+    Args:
+      coordinator: `HOST:PORT` by which the others reach process 0, on whose host it is run. Nothing
+        listens on another address: if that is loopback, nothing can be reached from outside.
+      num_processes, process_id: how many there are, and which of them this one is, from 0 on.
+      timeout: seconds until processes that have not come are an error.
+
+    What is None is taken from the cluster, where JAX detects one (Slurm, Open MPI, TPU,
+    Kubernetes). `JAX_COORDINATOR_BIND_ADDRESS` names another address for process 0 to listen on,
+    where its host does not have the one that the others use. The ports are not authenticated: keep
+    them in a private network.
+
+    Raises: UserError for what does not fit together, a coordinator that does not answer, and
+    processes that are missing or there twice.
+
+    >>> connect("127.0.0.1:8476", num_processes=2, process_id=2)
+    Traceback (most recent call last):
+    ...
+    convnets.errors.UserError: process_id is from 0 to 1 in a run of 2 processes, not 2
+    """
+    local_devices = None
+    if None in (coordinator, num_processes, process_id):
+        found = detect_cluster(coordinator, num_processes, process_id)
+        coordinator, num_processes, process_id, local_devices = found
+    given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise UserError(
+            f"several processes need coordinator, num_processes and process_id: give "
+            f"{' and '.join(missing)}, for no cluster says so"
+        )
+    if num_processes < 1:
+        raise UserError(f"num_processes is at least 1, not {num_processes}")
+    if not 0 <= process_id < num_processes:
+        raise UserError(
+            f"process_id is from 0 to {num_processes - 1} in a run of {num_processes} processes, "
+            f"not {process_id}"
+        )
+    host, port = parse_address(coordinator)
+    if is_connected():
+        raise UserError("this process is connected already")
+    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator)
+    listen = parse_address(bind) if process_id == 0 else (host, port)
+    own = meet(*listen, num_processes, process_id, timeout=timeout)
+    # JAX's own notice of a signal would take SIGTERM from Python for good.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        local_device_ids=local_devices,
+        cluster_detection_method="deactivate",
+        initialization_timeout=int(timeout) + 1,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+        coordinator_bind_address=bind,
+    )
+    if own not in ("0.0.0.0", "::"):
+        _keep_collectives_on(own)
+    _company()
+
+
+def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tuple:
+    """What is given, and else what the cluster says that JAX detects: `coordinator`,
+    `num_processes`, `process_id`, and which devices of its host are a process's own; None where it
+    says nothing."""
+    from jax._src.clusters import ClusterEnv
+
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    return ClusterEnv.auto_detect_unset_distributed_params(
+        coordinator, num_processes, process_id, None, None, int(CONNECT_TIMEOUT)
+    )
+
+
+def _keep_collectives_on(address: str) -> None:
+    """Has the collectives of CPUs listen on one address; JAX takes that of the host's name."""
+    from jax._src import distributed, xla_bridge
+    from jax._src.lib import _jax
+
+    def make_client():
+        client = distributed.global_state.client
+        collectives = _jax.make_gloo_tcp_collectives(distributed_client=client, hostname=address)
+        return xla_bridge.make_cpu_client(collectives)
+
+    register_backend_factory("cpu", make_client, priority=0, fail_quietly=False)
+
+
+@functools.cache
+def _company() -> Company:
+    """This process's company, which is told of what ends the process."""
+    from jax._src.distributed import global_state
+
+    company = Company(global_state.client, global_state.process_id, global_state.num_processes)
+    hook = sys.excepthook
+
+    def tell(kind, error, trace):
+        company.end(f"process {company.index} of {company.count} ended with: {first_line(error)}")
+        hook(kind, error, trace)
+
+    def leave():
+        company.leave()
+        if (
+            company.failed
+        ):  # JAX would wait for the others, and abort when its service is taken away
+            for kept in (global_state.client, global_state.service):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+            global_state.client = global_state.service = None
+
+    sys.excepthook = tell
+    atexit.register(leave)
+    return company
+
+
+def is_connected() -> bool:
+    """Whether this process has been connected with others.
+
+    >>> is_connected()
+    False
+    """
+    return jax.distributed.is_initialized()
+
+
+def _are_many() -> bool:
+    return is_connected() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which alone writes and prints; true of a process by itself.
+
+    >>> is_first()
+    True
+    """
+    return not _are_many() or jax.process_index() == 0
+
+
+def first_decides(decision: Callable):
+    """What `decision()` returns on process 0, on every process; elsewhere it is not called.
+
+    Args:
+      decision: returns JSON data. A UserError of it is raised on every process.
+
+    >>> first_decides(lambda: {"step": 3})
+    {'step': 3}
+    """
+    return _company().decide(decision) if _are_many() else decision()
+
+
+def wait_for_others() -> None:
+    """Returns when every process has come here; at once for a process by itself. To be called
+    before what process 0 has written is read by others."""
+    if _are_many():
+        _company().wait_for_others()
+
+
+def broadcast_arrays(tree):
+    """Process 0's values of a tree of arrays, bit for bit, on every process.
+
+    Args:
+      tree: on every process of the same structure, shapes and types.
+
+    Returns: the tree in NumPy arrays; for a process by itself, as it is.
+    """
+    if not _are_many():
+        return tree
+    leaves, treedef = jax.tree.flatten(tree)
+    arrays = [np.asarray(leaf, order="C") for leaf in jax.device_get(leaves)]
+    sizes = np.cumsum([array.nbytes for array in arrays])
+    size = -(-int(sizes[-1]) // 4) * 4
+    data = np.zeros(size if size <= CHUNK else -(-size // CHUNK) * CHUNK, np.uint8)
+    for array, end in zip(arrays, sizes):
+        data[end - array.nbytes : end] = array.reshape(-1).view(np.uint8)
+    # As integers, whose sum with the zeros of the others changes no bit: -0.0 + 0.0 is 0.0.
+    for part in np.split(data, max(1, len(data) // CHUNK)):
+        part[:] = multihost_utils.broadcast_one_to_all(part.view(np.uint32)).view(np.uint8)
+    parts = (data[end - x.nbytes : end].copy() for x, end in zip(arrays, sizes))
+    values = [part.view(x.dtype).reshape(np.shape(x)) for part, x in zip(parts, arrays)]
+    return jax.tree.unflatten(treedef, values)
+
+
+def stopping(received: Callable[[], int | None]):
+    """A context for a training: `number -> signal`, the same on every process; see `Company`.
+
+    >>> with stopping(lambda: 15) as signal_after:
+    ...     signal_after(3)
+    15
+    """
+    if _are_many():
+        return _company().stopping(received)
+    return contextlib.nullcontext(lambda number: received())
+
+
+def ending_together(hint: Callable[[], str] = lambda: ""):
+    """A context in which the error of one process ends all, and LostProcessError names a process
+    that died; `hint()` is added to its message. Nothing changes for a process by itself."""
+    return _company().ending_together(hint) if _are_many() else contextlib.nullcontext()

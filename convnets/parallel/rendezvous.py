@@ -1,0 +1,165 @@
+"""How the processes of one run find each other, before JAX takes over.
+
+JAX itself ends a process with a stack trace when its coordinator does not answer, or when another
+process is missing. So they meet first on the coordinator's own port, in plain sockets, where what
+is wrong can be said: who is missing, who is there twice, who was started with another number.
+"""
+
+import contextlib
+import json
+import socket
+import time
+
+from ..errors import UserError
+
+LONGEST = 1000  # bytes of a message
+READING = 5  # seconds that a caller has to say who it is
+RETRYING = 0.2  # seconds between two calls
+
+
+def parse_address(coordinator: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`. Raises UserError for anything else.
+
+    >>> parse_address("10.0.0.1:8476"), parse_address("[::1]:8476")
+    (('10.0.0.1', 8476), ('::1', 8476))
+    """
+    host, colon, port = str(coordinator).rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"the coordinator is HOST:PORT, as 10.0.0.1:8476, not {coordinator!r}")
+    return host, int(port)
+
+
+def resolve(host: str, port: int) -> tuple[int, str]:
+    """The address family and the numeric address of a host. Raises UserError for an unknown one."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UserError(f"the coordinator's host {host} is not known: {error.strerror}") from None
+    return family, address[0]
+
+
+def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> str:
+    """Waits until all the processes of a run are there.
+
+    Args:
+      host, port: where process 0 waits for the others.
+      count, index: the number of processes, and which of them this one is.
+      timeout: seconds until those that are missing are an error.
+
+    Returns: the numeric address by which this process is on the network of the coordinator.
+
+    Raises: UserError where process 0 does not answer, processes are missing or there twice, or were
+    started with another number of them; on process 0, where it cannot wait at that address.
+    """
+    family, address = resolve(host, port)
+    deadline = time.monotonic() + timeout
+    if index == 0:
+        with _listening(family, host, address, port) as server:
+            _receive(server, count, deadline, timeout)
+        return address
+    return _report(host, address, port, count, index, deadline, timeout)
+
+
+def _listening(family, host, address, port):
+    try:
+        return socket.create_server((address, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"process 0 cannot wait for the others at {host}:{port}: {error.strerror}; give an "
+            "address of this machine and a free port"
+        ) from None
+
+
+def _receive(server, count, deadline, timeout):
+    """Collects a call from each of the others, then lets all of them go on, or none."""
+    with contextlib.ExitStack() as stack:
+        callers = {}
+        try:
+            while len(callers) < count - 1:
+                index, of, connection = _accept(server, deadline)
+                if connection is None:
+                    missing = ", ".join(str(x) for x in range(1, count) if x not in callers)
+                    raise UserError(
+                        f"of {count} processes, {missing} did not come within {timeout:g} s"
+                    )
+                stack.callback(connection.close)
+                there = callers.get(index)
+                callers[index] = connection
+                if of != count or not 0 < index < count:
+                    raise UserError(
+                        f"process {index} was started as one of {of}, process 0 as one of {count}"
+                    )
+                if there is not None and _is_waiting(there):
+                    raise UserError(f"two processes were started as process {index} of {count}")
+        except UserError as error:
+            _answer(callers.values(), {"error": str(error)})
+            raise
+        _answer(callers.values(), {})
+
+
+def _accept(server, deadline):
+    """The next caller's index, its number of processes and its connection; None at the deadline."""
+    while (left := deadline - time.monotonic()) > 0:
+        server.settimeout(left)
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # not one of ours
+            connection, _ = server.accept()
+            connection.settimeout(READING)
+            said = _read(connection)
+            connection.setblocking(False)
+            return int(said["process"]), int(said["of"]), connection
+    return None, None, None
+
+
+def _report(host, address, port, count, index, deadline, timeout):
+    """Calls process 0 until it answers; returns this process's own address."""
+    while (left := deadline - time.monotonic()) > 0:
+        own = answer = None
+        with (
+            contextlib.suppress(OSError, ValueError),
+            socket.create_connection((address, port), timeout=min(left, READING)) as caller,
+        ):
+            own = caller.getsockname()[0]
+            # The system connects a port of its choice to itself, now and then, if nobody listens.
+            if caller.getsockname() != caller.getpeername():
+                _answer([caller], {"process": index, "of": count})
+                caller.settimeout(max(deadline - time.monotonic(), 0) + READING)
+                answer = _read(caller)
+        if answer is None:
+            time.sleep(RETRYING)
+        elif "error" in answer:
+            raise UserError(answer["error"])
+        else:
+            return own
+    raise UserError(
+        f"no process 0 answered at {host}:{port} within {timeout:g} s: start it, and see that "
+        f"process {index} can reach that port"
+    )
+
+
+def _read(connection) -> dict:
+    """A message: one line of JSON."""
+    with connection.makefile("rb") as file:
+        message = json.loads(file.readline(LONGEST))
+    if not isinstance(message, dict):
+        raise ValueError("a message is a JSON object")
+    return message
+
+
+def _answer(connections, message):
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _is_waiting(connection) -> bool:
+    """Whether the process at the other end still holds its connection."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
