@@ -14,24 +14,35 @@ import tyro
 from tyro import conf
 
 from . import inspection
-from .errors import UserError, unknown
+from .errors import LostProcessError, UserError, unknown
 from .parsing import (
+    AS_THE_CLUSTER,
     OPTIONAL,
     Folder,
     OptionalFile,
     OptionalFolder,
+    ProcessOptions,
     RunOptions,
+    connect,
     read_checkpoint,
     train_defaults,
 )
 from .training.options import TrainingOptions, require_ranges
 
 
-def train(run: RunOptions, training: TrainingOptions) -> int:
+def train(run: RunOptions, training: TrainingOptions, processes: ProcessOptions) -> int:
     """Train a model."""
-    from . import fitting
+    from . import parallel
 
     require_ranges(training)
+    connect(processes)
+    with parallel.ending_together():
+        return _train_together(run, training)
+
+
+def _train_together(run, training):
+    from . import fitting
+
     model, dataset = _load(run, training.seed)
     variables = None
     if not training.resume:  # whose checkpoint has them
@@ -84,7 +95,7 @@ def find_rate(
 
 def _load(run: RunOptions, seed: int):
     """The model and the data that the options name."""
-    from . import data, models
+    from . import data, models, parallel
 
     dataset = data.load_dataset(
         run.data,
@@ -93,7 +104,7 @@ def _load(run: RunOptions, seed: int):
         seed=seed,
         image_size=run.image_size,
     )
-    for note in dataset.notes:
+    for note in dataset.notes if parallel.is_first() else ():
         print(note)
     return models.create_model(run.model, num_classes=dataset.num_classes), dataset
 
@@ -241,7 +252,7 @@ def main(args: list[str] | None = None) -> int:
             )
     except UserError as error:
         print(f"convnets: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, LostProcessError) else 2
     except KeyboardInterrupt:
         print("convnets: interrupted; nothing more was written", file=sys.stderr)
         return 130
@@ -255,7 +266,9 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
 
     @app.command(name="train")
     def _train(
-        run: RunOptions = run_defaults, training: TrainingOptions = training_defaults
+        run: RunOptions = run_defaults,
+        training: TrainingOptions = training_defaults,
+        processes: ProcessOptions = AS_THE_CLUSTER,
     ) -> int:
         """Train a model; with no option, LeNet-5 on the embedded digits, in seconds.
 
@@ -263,7 +276,7 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
         resumed: `convnets train --resume --workdir DIR` needs nothing else. Ctrl-C and SIGTERM save
         a checkpoint and end with exit code 130 and 143.
         """
-        return train(run, training)
+        return train(run, training, processes)
 
     looking = (inspection.models, inspection.summary, inspection.benchmark)
     for command in (find_rate, evaluate, predict, *looking):

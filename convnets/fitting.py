@@ -7,17 +7,15 @@ from functools import partial
 from signal import Signals
 from typing import NamedTuple
 
-import jax
-
 from . import parallel
 from .errors import NotFiniteError, UserError
+from .opening import opened, where_to_go_on
 from .ops.image import Normalization
 from .planning import make_plan, name_origin
 from .plans import Plan
 from .training import journal, loop, reporting
-from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
-from .training.options import create_options, read_options, require_same_run
+from .training.options import create_options, read_options
 from .training.recording import Record
 from .training.state import TrainState
 
@@ -74,12 +72,14 @@ def fit(
         `workdir`, ….
 
     Returns: a `Result`. Ctrl-C or SIGTERM end the run after the step (or the call of several)
-    under way, with a checkpoint where there is a workdir.
+    under way, with a checkpoint where there is a workdir. After `parallel.connect` every process
+    calls `fit` alike and gets the same result; process 0 alone writes and prints, and the others
+    need no workdir to read from.
 
     Raises: UserError for options that do not fit each other, the data or the devices; for
     variables that are not the model's, naming what is missing, left over or of another shape; and
     for a workdir that holds another run. NotFiniteError, a UserError, when the loss is no longer
-    finite.
+    finite; LostProcessError, one too, when another process of the run died.
 
     >>> import convnets
     >>> model = convnets.create_model("linear", num_classes=10)
@@ -98,7 +98,10 @@ def fit(
     origin = name_origin(state, variables)
     if given.resume and origin is not None:
         raise UserError(f"give a run its {origin} to begin with or resume it, not both")
-    saved = journal.read_config(given.workdir) if given.resume else None
+    progress = progress and parallel.is_first()
+    saved = None
+    if given.resume:
+        saved = parallel.first_decides(partial(journal.read_config, given.workdir))
     plan = _make_plan(model, dataset, given, origin, state, saved)
     if state is not None:
         state = plan.adopt(state)
@@ -108,9 +111,13 @@ def fit(
     identity = {"model": name, "data": dataset.name, **(identity or {})}
     with (
         interruption() as received,
-        _recording(plan, identity, saved, state, progress) as (state, record),
+        parallel.stopping(received) as signal_after,
+        opened(plan, identity, saved, state, progress) as (state, record),
+        parallel.ending_together(partial(where_to_go_on, plan, record)),
     ):
-        result = _run(plan, state or plan.create_state(), record, received, progress)
+        state = parallel.broadcast_arrays(state or plan.create_state())
+        result = _run(plan, state, record, signal_after, progress)
+    parallel.wait_for_others()  # they may read what process 0 has written
     if result.signal is not None and progress:
         where = (
             f"checkpoint in {record.checkpoints.folder}"
@@ -138,58 +145,10 @@ def _make_plan(model, dataset, given, origin, state, saved):
     return make_plan(model, dataset, given, origin=origin, start=start, normalization=normalization)
 
 
-@contextlib.contextmanager
-def _recording(plan, identity, saved, state, progress):
-    """The state to go on from and the run's record; on leaving, its checkpoints are on disk."""
-    workdir, patience = plan.options.workdir, plan.options.early_stopping
-    if workdir is None:
-        yield state, Record(patience=patience)
-        return
-    config = plan.config(identity)
-    if saved is None:
-        journal.open_run(workdir, config)
-    else:
-        require_same_run(saved, config)
-    with (
-        journal.locked(workdir),
-        Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints,
-    ):
-        host, history = None, []
-        if saved is not None:
-            state, host = _go_on(plan, saved, checkpoints, progress)
-            history = journal.rewind(workdir, host["step"] if host else 0)
-            journal.write_config(workdir, config)
-        yield state, Record(workdir, checkpoints, host, history, patience)
-
-
-def _go_on(plan, saved, checkpoints, progress):
-    """State and host data of the last whole checkpoint, None and None where there was none yet."""
-    say = print if progress else lambda text: None
-    if not checkpoints.steps():
-        if plan.origin is not None:
-            raise UserError(
-                f"{checkpoints.folder} holds no checkpoint, and the run began from the "
-                f"{plan.origin} that it was given: start it anew from the same, in another workdir"
-            )
-        lines = journal.read_metrics(checkpoints.folder.parent)
-        every = saved["checkpoint_every"] or plan.evaluate_every
-        # Beyond a second one, which waits for the first, and whose step has its line before it.
-        if lines and lines[-1]["step"] > 2 * every:
-            raise UserError(
-                f"the run came to step {lines[-1]['step']}, but {checkpoints.folder} holds no "
-                "checkpoint: put them back, or start a new run in another workdir"
-            )
-        say("there is no checkpoint yet; the run starts from its beginning")
-        return None, None
-    template = jax.eval_shape(plan.create_state)
-    step, state, host = checkpoints.restore(template, say=say, set_aside=True)
-    say(f"going on from the checkpoint of step {step} in {checkpoints.folder}")
-    return state, host
-
-
-def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool) -> Result:
+def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: bool) -> Result:
     """Trains to the end of the plan, or until a signal is received."""
-    number, signal = int(state.step), received()
+    number = int(state.step)
+    signal = signal_after(number)
     if progress:
         print(plan.describe())
     if number >= plan.stop or record.stopped:
@@ -208,7 +167,7 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
                 with _naming_the_last_checkpoint(record):
                     record.meter.add(number, measured)
                 bar.update(number - bar.n)
-                signal = received()
+                signal = signal_after(number)
                 if signal is not None:
                     break
             with _naming_the_last_checkpoint(record):
@@ -243,6 +202,7 @@ def _look(plan, number, state, record, speed, bar, progress):
     if plan.is_due(number, plan.evaluate_every):
         state = plan.recompute(state)
         measured = plan.evaluate(state)
+        measured = parallel.first_decides(lambda: measured)  # to go on alike, whatever rounds
         due |= record.is_best(measured) or record.stopped is not None
         early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
         line = record.write(number, epoch, measured | early)

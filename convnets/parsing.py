@@ -1,7 +1,9 @@
 """How the command line reads its words: the options of a run, checkpoints, shapes of images."""
 
 import argparse
+import contextlib
 import dataclasses
+from functools import partial
 from typing import Annotated, get_args
 
 from tyro import conf, constructors
@@ -38,6 +40,23 @@ class RunOptions:
     """Library whose names the file of weights has, timm or torchvision."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ProcessOptions:
+    """The processes of a run, of one host or of many."""
+
+    coordinator: Annotated[str | None, conf.arg(metavar="HOST:PORT")] = None
+    """Where process 0 waits for the others. None: as the cluster says (Slurm, Open MPI, TPU,
+    Kubernetes); without one a run is a single process."""
+    num_processes: int | None = None
+    """How many processes the run has. None: as the cluster says."""
+    process_id: int | None = None
+    """Which of them this one is, from 0 on. None: as the cluster says."""
+    connect_timeout: float = 120.0
+    """Seconds to wait for processes that have not come."""
+
+
+AS_THE_CLUSTER = ProcessOptions()
+
 OPTIONAL = constructors.ConstructorRegistry()
 
 
@@ -57,16 +76,19 @@ def _optional(info):
     )
 
 
+_PROCESS_OPTIONS = ("--coordinator", "--num-processes", "--process-id", "--connect-timeout")
+
+
 def train_defaults(args) -> tuple[RunOptions, TrainingOptions]:
     """The defaults of `train`: a resumed run's own settings, so that it needs no others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", action="store_true")
-    for option in ("--workdir", "--epochs", "--steps"):
+    for option in ("--workdir", "--epochs", "--steps", *_PROCESS_OPTIONS):
         parser.add_argument(option, nargs="?")  # what is missing is said by the real parser
     known, _ = parser.parse_known_args(args)
     if args[:1] != ["train"] or not (known.resume and known.workdir):
         return RunOptions(), TrainingOptions()
-    saved = journal.read_config(known.workdir)
+    saved = _read_config(known)
     names = {field.name for field in dataclasses.fields(RunOptions)} & saved.keys()
     training = read_options(saved)
     if known.epochs is not None:  # one takes the other's place
@@ -74,6 +96,30 @@ def train_defaults(args) -> tuple[RunOptions, TrainingOptions]:
     if known.steps is not None:
         training = dataclasses.replace(training, epochs=None)
     return RunOptions(**{name: saved[name] for name in names}), training
+
+
+def connect(options: ProcessOptions) -> None:
+    """Connects the processes of a run where there are several, unless that is done. Raises
+    UserError."""
+    from . import parallel
+
+    given = (options.coordinator, options.num_processes, options.process_id)
+    if parallel.is_connected():
+        return
+    if given == (None, None, None) and parallel.detect_cluster()[1] in (None, 1):
+        return
+    parallel.connect(*given, timeout=options.connect_timeout)
+
+
+def _read_config(known):
+    """The config of the run to resume, which of several processes 0 alone may be able to read."""
+    from . import parallel
+
+    kinds = {"coordinator": str, "num_processes": int, "process_id": int, "connect_timeout": float}
+    given = {name: getattr(known, name) for name in kinds if getattr(known, name) is not None}
+    with contextlib.suppress(ValueError):  # then the real parser says what is wrong
+        connect(ProcessOptions(**{name: kinds[name](text) for name, text in given.items()}))
+    return parallel.first_decides(partial(journal.read_config, known.workdir))
 
 
 def read_checkpoint(text: str) -> str | int:

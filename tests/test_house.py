@@ -44,6 +44,8 @@ LEVELS = {
     "requirements": 4,
     "plans": 5,
     "planning": 6,
+    "opening": 6,
+    "launching": 0,
     "prediction": 6,
     "fitting": 7,
     "rates": 7,

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from ..errors import NotFiniteError, UserError, first_line
 from .flattening import flatten, hash_array, hash_json, is_broken, unflatten
 
@@ -54,10 +56,14 @@ class Checkpoints:
         self._silence = contextlib.ExitStack()
         self._silence.enter_context(_silenced("absl"))
         self._scores = {step: self._read_score(step) for step in _steps_in(self.folder)}
+        if not read_only:
+            _writing(self.folder, self.folder.mkdir, parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
+            create=False,
             preservation_policy=_LastAndBest(keep, self._scores),
+            multiprocessing_options=_this_process_alone(ocp),
         )
         self._manager = _writing(self.folder, ocp.CheckpointManager, self.folder, options=options)
 
@@ -211,6 +217,16 @@ class _LastAndBest(NamedTuple):
         best = max(known, key=self.scores.get, default=None)
         first = len(checkpoints) - self.keep
         return [i >= first or info.step == best for i, info in enumerate(checkpoints)]
+
+
+def _this_process_alone(ocp):
+    """Has Orbax wait for no other process: one writes for all, and each may read by itself."""
+    if not jax.distributed.is_initialized():
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
 
 
 def _steps_in(folder: Path) -> list[int]:

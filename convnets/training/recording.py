@@ -21,7 +21,7 @@ class Record:
     Attributes:
       history: every line so far.
       meter: the sums of the training metrics since the last line about them.
-      saved: the step of the last checkpoint, or None.
+      saved: the step of the last checkpoint, also where another process writes it, or None.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class Record:
 
     def save(self, number: int, state: TrainState) -> None:
         """Starts to write a checkpoint of a host state, unless its step is saved already."""
-        if self.checkpoints is None or self.saved == number:
+        before, self.saved = self.saved, number
+        if self.checkpoints is None or before == number:
             return
         host = {
             "step": number,
@@ -94,7 +95,6 @@ class Record:
         }
         last = self.history[-1] if self.history else {}
         self.checkpoints.save(number, state, host, _validation(last, number))
-        self.saved = number
 
 
 def _validation(line, number=None):

@@ -13,11 +13,15 @@ class Meter:
 
     Args:
       totals: sums to go on from, as `totals` gave them.
+
+    Attributes:
+      number: the last step whose metrics were read, or None.
     """
 
     def __init__(self, totals: dict | None = None):
         self._totals = {name: tuple(map(np.asarray, pair)) for name, pair in (totals or {}).items()}
         self._pending = None
+        self.number = None
 
     def add(self, number: int, measured: dict) -> None:
         """Takes the metrics of a step, and reads those of the step before.
@@ -39,6 +43,7 @@ class Meter:
                 "warm-up or --clip may help"
             )
         self._totals = metrics.add(self._totals, measured) if self._totals else measured
+        self.number = number
 
     def totals(self) -> dict:
         """The sums so far as JSON data."""
