@@ -15,6 +15,7 @@ from tyro import conf
 
 from . import inspection
 from .errors import LostProcessError, UserError, unknown
+from .launching import make_launch
 from .parsing import (
     AS_THE_CLUSTER,
     OPTIONAL,
@@ -25,6 +26,7 @@ from .parsing import (
     RunOptions,
     connect,
     read_checkpoint,
+    split_command,
     train_defaults,
 )
 from .training.options import TrainingOptions, require_ranges
@@ -242,9 +244,10 @@ def prepare(
 def main(args: list[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 for what a user can mend, said in one message."""
     args = sys.argv[1:] if args is None else args
+    args, launched = split_command(args)
     try:
         with OPTIONAL:
-            return _commands(*train_defaults(args)).cli(
+            return _commands(*train_defaults(args), launched).cli(
                 prog="convnets",
                 args=args,
                 description="Convolutional networks for JAX.",
@@ -261,7 +264,7 @@ def main(args: list[str] | None = None) -> int:
         return 0
 
 
-def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
+def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions, launched: list[str]):
     app, data, weights = (tyro.extras.SubcommandApp() for _ in range(3))
 
     @app.command(name="train")
@@ -279,7 +282,7 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions):
         return train(run, training, processes)
 
     looking = (inspection.models, inspection.summary, inspection.benchmark)
-    for command in (find_rate, evaluate, predict, *looking):
+    for command in (make_launch(launched), find_rate, evaluate, predict, *looking):
         app.command(command)
     data.command(prepare)
     weights.command(inspection.check)

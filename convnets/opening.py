@@ -85,5 +85,5 @@ def where_to_go_on(plan: Plan, record: Record) -> str:
     done = f"; {number} is the last step that all have made" if number is not None else ""
     if plan.options.workdir is None:
         return f"{done}; nothing was written, for there is no workdir: start all again"
-    since = "the beginning" if record.saved is None else "the last checkpoint"
-    return f"{done}; start all again with --resume, to go on from {since}"
+    since = "" if record.saved is None else ", to go on from the last checkpoint"
+    return f"{done}; start all again with --resume{since}"

@@ -122,6 +122,18 @@ def _read_config(known):
     return parallel.first_decides(partial(journal.read_config, known.workdir))
 
 
+def split_command(args: list[str]) -> tuple[list[str], list[str]]:
+    """The words of `launch`, and after `--` those of the command that it starts.
+
+    >>> split_command(["launch", "--processes", "2", "--", "train", "--steps", "9"])
+    (['launch', '--processes', '2'], ['train', '--steps', '9'])
+    """
+    if args[:1] != ["launch"] or "--" not in args:
+        return args, []
+    middle = args.index("--")
+    return args[:middle], args[middle + 1 :]
+
+
 def read_checkpoint(text: str) -> str | int:
     """`last`, `best`, or the step that the digits say. Raises UserError for anything else.
 

@@ -45,7 +45,7 @@ LEVELS = {
     "plans": 5,
     "planning": 6,
     "opening": 6,
-    "launching": 0,
+    "launching": 9,
     "prediction": 6,
     "fitting": 7,
     "rates": 7,

@@ -189,10 +189,12 @@ class Company:
                 return reason
             time.sleep(EVERY / 2)
             alive |= {i for i, sign in self._signs().items() if sign != first.get(i)}
-        dead = [self._who(index) for index in range(self.count) if index not in alive]
+        dead = [index for index in range(self.count) if index not in alive]
         if not dead:
             return f"{self._who(self.index)} lost a connection, though all are alive: {torn}"
-        return f"{' and '.join(dead)} died"
+        for index in dead:
+            self._set(f"left/{index}", "")
+        return f"{' and '.join(map(self._who, dead))} died"
 
     def _signs(self):
         return {int(key.rpartition("/")[2]): sign for key, sign in self._all("alive")}

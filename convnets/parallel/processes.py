@@ -22,7 +22,7 @@ from .company import Company
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds
-HEARTBEAT_TIMEOUT = 30  # seconds without JAX's own sign of life, after which JAX ends all
+HEARTBEAT_TIMEOUT = 40  # seconds without JAX's own sign of life, after which JAX ends all
 CHUNK = 2**24  # bytes of a broadcast in one collective
 
 

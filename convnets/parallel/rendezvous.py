@@ -77,7 +77,7 @@ def _listening(family, host, address, port):
 def _receive(server, count, deadline, timeout):
     """Collects a call from each of the others, then lets all of them go on, or none."""
     with contextlib.ExitStack() as stack:
-        callers = {}
+        callers, connections = {}, []
         try:
             while len(callers) < count - 1:
                 index, of, connection = _accept(server, deadline)
@@ -87,6 +87,7 @@ def _receive(server, count, deadline, timeout):
                         f"of {count} processes, {missing} did not come within {timeout:g} s"
                     )
                 stack.callback(connection.close)
+                connections.append(connection)
                 there = callers.get(index)
                 callers[index] = connection
                 if of != count or not 0 < index < count:
@@ -96,21 +97,26 @@ def _receive(server, count, deadline, timeout):
                 if there is not None and _is_waiting(there):
                     raise UserError(f"two processes were started as process {index} of {count}")
         except UserError as error:
-            _answer(callers.values(), {"error": str(error)})
+            _answer(connections, {"error": str(error)})
             raise
-        _answer(callers.values(), {})
+        _answer(connections, {})
 
 
 def _accept(server, deadline):
     """The next caller's index, its number of processes and its connection; None at the deadline."""
     while (left := deadline - time.monotonic()) > 0:
         server.settimeout(left)
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # not one of ours
+        try:
             connection, _ = server.accept()
+        except OSError:
+            continue
+        try:
             connection.settimeout(READING)
             said = _read(connection)
             connection.setblocking(False)
             return int(said["process"]), int(said["of"]), connection
+        except (OSError, ValueError, TypeError, KeyError):  # not one of ours
+            connection.close()
     return None, None, None
 
 

@@ -1,0 +1,120 @@
+"""The processes of a run find each other, or say who is missing."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from convnets import UserError
+from convnets.launching import find_free_port
+from convnets.parallel.rendezvous import meet, parse_address
+
+HOST = "127.0.0.1"
+
+
+def meet_all(calls, timeout=20.0):
+    """What `meet` returns or raises for each `(count, index)`, called at the same time."""
+    port, outcomes = find_free_port(), [None] * len(calls)
+
+    def call(place, count, index):
+        try:
+            outcomes[place] = meet(HOST, port, count, index, timeout=timeout)
+        except UserError as error:
+            outcomes[place] = error
+
+    threads = [threading.Thread(target=call, args=(i, *call_)) for i, call_ in enumerate(calls)]
+    for thread in reversed(threads):  # process 0 comes last
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_all_meet_on_loopback():
+    assert meet_all([(4, index) for index in range(4)]) == [HOST] * 4
+    assert meet_all([(1, 0)]) == [HOST]
+
+
+def test_who_is_missing_is_said_to_those_who_came():
+    zero, two = meet_all([(4, 0), (4, 2)], timeout=1.5)
+    assert str(zero) == "of 4 processes, 1, 3 did not come within 1.5 s"
+    assert isinstance(two, UserError)
+    assert str(two) == str(zero)
+
+
+def test_another_number_of_processes_and_a_process_that_is_there_twice():
+    for outcome in meet_all([(3, 0), (2, 1)]):
+        assert str(outcome) == "process 1 was started as one of 2, process 0 as one of 3"
+    for outcome in meet_all([(3, 0), (3, 1), (3, 1)]):
+        assert str(outcome) == "two processes were started as process 1 of 3"
+
+
+def test_an_unreachable_coordinator_is_given_up_after_the_timeout():
+    port, begin = find_free_port(), time.monotonic()
+    with pytest.raises(UserError, match=f"no process 0 answered at {HOST}:{port} within 1 s"):
+        meet(HOST, port, 2, 1, timeout=1)
+    assert 1 <= time.monotonic() - begin < 30
+
+
+def test_a_port_that_is_taken_and_an_address_of_another_machine():
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot wait for the others at {HOST}:{port}: "):
+            meet(HOST, port, 2, 0, timeout=1)
+    with pytest.raises(UserError, match="give an address of this machine and a free port"):
+        meet("192.0.2.77", port, 2, 0, timeout=1)
+    with pytest.raises(UserError, match="host no-such-host.invalid is not known"):
+        meet("no-such-host.invalid", 1, 2, 1, timeout=1)
+
+
+def test_what_is_no_process_of_the_run_is_not_heard():
+    port, outcomes = find_free_port(), []
+    zero = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 2, 0, timeout=20)))
+    zero.start()
+    for words in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", json.dumps({"process": 1}).encode(), b""):
+        while True:
+            try:
+                stranger = socket.create_connection((HOST, port))
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        stranger.sendall(words)
+        stranger.close()
+    assert meet(HOST, port, 2, 1, timeout=20) == HOST
+    zero.join()
+    assert outcomes == [HOST]
+
+
+def test_a_process_that_died_waiting_may_come_again():
+    port, outcomes = find_free_port(), []
+    zero = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 3, 0, timeout=20)))
+    zero.start()
+    while True:
+        try:
+            first = socket.create_connection((HOST, port))
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    first.sendall(b'{"process": 1, "of": 3}\n')
+    time.sleep(0.2)
+    first.close()
+    threads = [
+        threading.Thread(target=lambda i=i: outcomes.append(meet(HOST, port, 3, i, timeout=20)))
+        for i in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in [zero, *threads]:
+        thread.join()
+    assert outcomes == [HOST] * 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", ":80", "host:0", "host:65536", "host:x", "::1", None]
+)
+def test_a_coordinator_is_host_and_port(text):
+    with pytest.raises(UserError, match="the coordinator is HOST:PORT"):
+        parse_address(text)
