@@ -95,9 +95,8 @@ def steps(strategy="jit", devices=None, steps_per_call=1) -> dict:
 
 def fit(workdir=None, steps=FIRST, **options):
     """A training through `fit`, with all that is decided on the way."""
-    return convnets.fit(
-        small_resnet(), small_digits(), workdir=workdir, steps=steps, **RUN, **options
-    )
+    options = {**RUN, "workdir": workdir, "steps": steps, **options}
+    return convnets.fit(small_resnet(), small_digits(), **options)
 
 
 def result_arrays(result) -> dict:
@@ -115,7 +114,7 @@ def refusals() -> list[str]:
     """What several processes refuse."""
     return [
         _refusal(partial(fit, devices=3)),
-        _refusal(partial(convnets.fit, small_resnet(), small_digits(), batch_size=25, steps=1)),
+        _refusal(partial(fit, batch_size=25)),
         _refusal(partial(steps, "pmap")),
         _refusal(partial(parallel.connect, "127.0.0.1:1", 2, 0)),
     ]

@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 def run_members(folder, count):
     """Runs `member.py` in so many processes, and looks at their sockets while all are there."""
+    command = [sys.executable, "-W", "error", "-m", "tests.parallel.member"]
     coordinator = f"127.0.0.1:{find_free_port()}"
     environment = {**os.environ, "XLA_FLAGS": flags_for_one_device(), "NPROC": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.parallel.member"]
-            + [str(folder), coordinator, str(count), str(index)],
+            [*command, str(folder), coordinator, str(count), str(index)],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
