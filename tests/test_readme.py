@@ -31,11 +31,12 @@ def test_code_runs(number, tmp_path):
 
 
 def test_commands_and_options_exist():
-    from convnets import cli, inspection
+    from convnets import cli, inspection, launching, parsing
 
     shown = set(re.findall(r"^convnets ([\w-]+)", README.read_text(), re.MULTILINE))
     assert shown == {
         "train",
+        "launch",
         "find-rate",
         "evaluate",
         "predict",
@@ -49,7 +50,8 @@ def test_commands_and_options_exist():
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
     for command in (cli.find_rate, cli.evaluate, inspection.benchmark, inspection.check):
         known |= {*inspect.signature(command).parameters}
-    known |= {"json"}
+    known |= {*inspect.signature(launching.launch).parameters}
+    known |= {"json", *parsing.ProcessOptions.__dataclass_fields__}
     assert options <= {"--" + name.replace("_", "-") for name in known}
 
 
