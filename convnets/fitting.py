@@ -110,6 +110,7 @@ def fit(
     name = getattr(model, "registry_name", None) or type(model).__name__
     identity = {"model": name, "data": dataset.name, **(identity or {})}
     with (
+        parallel.ending_together(),
         interruption() as received,
         parallel.stopping(received) as signal_after,
         opened(plan, identity, saved, state, progress) as (state, record),

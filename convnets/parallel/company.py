@@ -5,9 +5,10 @@ coordinator and looks for what concerns all: a signal, upon which all stop after
 an end, upon which all end. So a process whose collective was torn can name the one that died, and
 one that would wait in a collective forever ends too.
 
-The store has the keys `convnets/alive/PROCESS`, a count; `convnets/left/PROCESS`; `convnets/end`,
-why the run ends; for every training `stop/NUMBER/asked`, a signal, and `stop/NUMBER/at/PROCESS`,
-the step that each has come to; and `decision/NUMBER/PART`, what process 0 decides for all.
+The store's keys, after `convnets/`, are `alive/PROCESS`, a count; `left/PROCESS`; `who/PROCESS`;
+`end/NUMBER`, why a session, as a training is one, ends for all; for every training
+`stop/NUMBER/asked`, a signal, and `stop/NUMBER/at/PROCESS`, the step that each has come to; and
+`decision/NUMBER/PART`, what process 0 decides for all.
 """
 
 import contextlib
@@ -45,7 +46,8 @@ class Company:
         self._lock = threading.Lock()
         self._training = None
         self._wake, self._closed = threading.Event(), False
-        self._told = False  # whether the main thread knows of the end
+        self._session = self._depth = 0  # which entry into `ending_together`, and how deep
+        self._told = set()  # the sessions whose end the main thread knows of
         self.failed = False
         who = f"process {index} of {count} ({socket.gethostname()}, pid {os.getpid()})"
         self._set(f"who/{index}", who)
@@ -127,7 +129,7 @@ class Company:
                 return
             self._set(f"{training.key}/at/{self.index}", str(training.at))
             training.told, steps = True, []
-            while len(steps) < self.count and self._get("end") is None:
+            while len(steps) < self.count and self._end() is None:
                 self._set(f"alive/{self.index}", f"waits for others at {time.monotonic()}")
                 steps = [int(step) for _, step in self._all(f"{training.key}/at")]
                 time.sleep(0.02)
@@ -141,8 +143,12 @@ class Company:
         """Within, the error of one process ends all of them.
 
         Raises: LostProcessError in the place of a torn collective's error: which process died, and
-        what `hint` adds. Every other error is told to the others and passes.
+        what `hint` adds. Every other error is told to the others and passes; where it came to all
+        of them alike, they may go on together.
         """
+        if not self._depth:
+            self._session, self.failed = self._session + 1, False
+        self._depth += 1
         try:
             yield
         except LostProcessError:
@@ -157,11 +163,14 @@ class Company:
             if torn:
                 raise LostProcessError(reason + hint()) from None
             raise
+        finally:
+            self._depth -= 1
 
     def end(self, reason: str) -> None:
-        """Tells all that the run ends, unless one has said so before."""
-        self._told = self.failed = True
-        self._set("end", reason)
+        """Tells all that the session ends, unless one has said so before."""
+        self._told.add(self._session)
+        self.failed = True
+        self._set(f"end/{self._session}", reason)
 
     def leave(self) -> None:
         """To be called when the process ends: waits until all do. After a failure the coordinator
@@ -185,7 +194,7 @@ class Company:
         """Why a collective was torn: what another process has found, or who is silent."""
         deadline, first, alive = time.monotonic() + SILENT, self._signs(), {self.index}
         while time.monotonic() < deadline and len(alive) < self.count:
-            if (reason := self._get("end")) is not None:
+            if (reason := self._end()) is not None:
                 return reason
             time.sleep(EVERY / 2)
             alive |= {i for i, sign in self._signs().items() if sign != first.get(i)}
@@ -195,6 +204,12 @@ class Company:
         for index in dead:
             self._set(f"left/{index}", "")
         return f"{' and '.join(map(self._who, dead))} died"
+
+    def _end(self):
+        """Why a session of this process has ended for others, and it does not know; else None."""
+        ends = {int(key.rpartition("/")[2]): reason for key, reason in self._all("end")}
+        news = [n for n in sorted(ends) if n <= self._session and n not in self._told]
+        return ends[news[0]] if news else None
 
     def _signs(self):
         return {int(key.rpartition("/")[2]): sign for key, sign in self._all("alive")}
@@ -206,7 +221,7 @@ class Company:
             while not self._closed:
                 self._set(f"alive/{self.index}", str(count := count + 1))
                 self._agree()
-                if not self._told and (reason := self._get("end")) is not None:
+                if (reason := self._end()) is not None:
                     self._await_end(reason)
                 self._wake.wait(EVERY)
                 self._wake.clear()
@@ -215,7 +230,7 @@ class Company:
         """Ends the process if it does not end by itself, for its collectives never will."""
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline:
-            if self._told or self._closed:
+            if self._end() is None or self._closed:
                 return
             self._set(f"alive/{self.index}", f"{deadline - time.monotonic()}")
             time.sleep(0.2)

@@ -14,6 +14,7 @@ from .. import ops
 from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
 from .placement import create_mesh, is_replicated, place_whole, replicate, split, stack
+from .processes import introduce
 
 REPLICATED, SPLIT, STACK = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
 
@@ -104,6 +105,7 @@ def compile(
         raise UserError("pmap is for the devices of one process; for several take jit or shard_map")
     if steps_per_call < 1:
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
+    introduce(mesh)
     if lowering is not None:
         step = ops.lowering(lowering)(step)
 

@@ -13,12 +13,16 @@ import sys
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.extend.backend import register_backend_factory
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
 from .company import Company
+from .placement import create_mesh
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds
@@ -94,6 +98,7 @@ def connect(
     if own not in ("0.0.0.0", "::"):
         _keep_collectives_on(own)
     _company()
+    introduce(create_mesh())
 
 
 def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tuple:
@@ -145,6 +150,31 @@ def _company() -> Company:
     sys.excepthook = tell
     atexit.register(leave)
     return company
+
+
+@functools.cache
+def introduce(mesh: Mesh) -> None:
+    """Has the processes of a mesh open the connections of its collectives, all at the same time.
+
+    They would do so in the first step, where gloo gives up after 30 seconds; one may take longer to
+    compile it than another. Every process has to call it for the same meshes.
+    """
+    if not mesh.is_multi_process:
+        return
+    names = mesh.axis_names
+    whole = NamedSharding(mesh, PartitionSpec(*names))
+    ones = jax.jit(lambda: jnp.ones(mesh.devices.shape), out_shardings=whole)()
+    for axes in dict.fromkeys([names, *((name,) for name in names)]):
+        rest = PartitionSpec(*(None if name in axes else name for name in names))
+        total = jax.shard_map(
+            functools.partial(lax.psum, axis_name=axes),
+            mesh=mesh,
+            in_specs=whole.spec,
+            out_specs=rest,
+        )
+        total = jax.jit(total).lower(ones).compile()
+        wait_for_others()
+        jax.block_until_ready(total(ones))
 
 
 def is_connected() -> bool:

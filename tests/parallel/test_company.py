@@ -76,6 +76,12 @@ def run_in_each(count: int, work: Callable[[Company], object]) -> list:
     return outcomes
 
 
+def die(own):
+    """From here on it gives no sign of life."""
+    own._closed = True
+    own._thread.join()
+
+
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     monkeypatch.setattr(company, "EVERY", 0.05)
@@ -168,11 +174,11 @@ def test_process_0_decides_and_its_refusals_are_everyones():
 
 def test_the_one_that_is_silent_is_named_by_all_others():
     def work(own):
-        if own.index == 2:  # dead: it gives no sign of life
-            own._closed = True
+        if own.index == 2:
+            die(own)
             return None
         with own.ending_together(lambda: "; start again"):
-            time.sleep(0.3)
+            time.sleep(1)
             raise jax.errors.JaxRuntimeError(TORN)
 
     one, two, dead, three = run_in_each(4, work)
@@ -220,6 +226,32 @@ def test_errors_of_jax_that_are_none_of_a_collective_pass():
         assert "Out of memory" in str(error)
 
 
+def test_an_error_that_came_to_all_lets_them_go_on_together(monkeypatch):
+    monkeypatch.setattr(company, "GRACE", 0.5)
+    monkeypatch.setattr(company.os, "_exit", lambda code: pytest.fail("was ended"))
+
+    def diverge(own):
+        with own.ending_together(), own.ending_together():  # as `fit` does within the command
+            time.sleep(0.2 * own.index)
+            raise UserError("the loss is not finite")
+
+    def work(own):
+        with pytest.raises(UserError, match="not finite"):
+            diverge(own)
+        with own.ending_together():
+            assert not own.failed
+            if own.index == 2:
+                die(own)
+                return None
+            time.sleep(1.5)
+            raise jax.errors.JaxRuntimeError(TORN)
+
+    one, two, _ = run_in_each(3, work)
+    assert str(one) == str(two)
+    assert str(one).startswith("process 2 of 3 (")
+    assert str(one).endswith(" died")
+
+
 def test_a_process_that_waits_in_vain_is_ended(monkeypatch, capfd):
     ended = []
     monkeypatch.setattr(company, "GRACE", 0.5)
@@ -231,7 +263,7 @@ def test_a_process_that_waits_in_vain_is_ended(monkeypatch, capfd):
             return
         while not ended:  # in a collective that never ends
             time.sleep(0.01)
-        own._told = True
+        own._told.add(0)
 
     run_in_each(2, work)
     assert ended[0] == 1
