@@ -9,8 +9,8 @@ from .errors import UserError
 from .plans import Plan
 from .training import journal
 from .training.checkpoints import Checkpoints
-from .training.options import require_same_run, require_same_settings
 from .training.recording import Record
+from .training.sameness import require_same_run, require_same_settings
 
 
 @contextlib.contextmanager
