@@ -8,6 +8,7 @@ from signal import Signals
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from . import parallel
 from .errors import NotFiniteError, UserError
@@ -17,7 +18,7 @@ from .plans import Plan
 from .training import journal, loop, reporting
 from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
-from .training.options import create_options, read_options, require_same_run
+from .training.options import create_options, read_options
 from .training.recording import Record
 from .training.state import TrainState
 
@@ -50,6 +51,8 @@ def fit(
     state: TrainState | None = None,
     variables: dict | None = None,
     identity: dict | None = None,
+    mesh: Mesh | None = None,
+    rules: parallel.Rules = (),
     progress: bool = True,
     **options,
 ) -> Result:
@@ -69,6 +72,10 @@ def fit(
         state, step 0, and the normalization, which is the data set's; that of pretrained weights
         goes in by `dataclasses.replace(dataset, normalization=preprocessing.normalization)`.
       identity: what else the run's `config.json` says and a resumed run must have in common.
+      mesh: the devices, with the axis `data`, and `model` for parameters in parts
+        (`parallel.create_mesh(model=...)`), in place of the options `devices` and `model_parallel`.
+      rules: which parameters lie how in parts, before those by default; see
+        `parallel.parameter_specs`.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….
@@ -99,7 +106,7 @@ def fit(
     if given.resume and origin is not None:
         raise UserError(f"give a run its {origin} to begin with or resume it, not both")
     saved = journal.read_config(given.workdir) if given.resume else None
-    plan = _make_plan(model, dataset, given, origin, state, saved)
+    plan = _make_plan(model, dataset, given, origin, state, saved, mesh=mesh, rules=rules)
     if state is not None:
         state = plan.adopt(state)
     elif variables is not None:
@@ -122,7 +129,7 @@ def fit(
     return result
 
 
-def _make_plan(model, dataset, given, origin, state, saved):
+def _make_plan(model, dataset, given, origin, state, saved, **devices):
     """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
     start, normalization = 0, None
     if saved is not None:
@@ -135,7 +142,9 @@ def _make_plan(model, dataset, given, origin, state, saved):
                 given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization
-    return make_plan(model, dataset, given, origin=origin, start=start, normalization=normalization)
+    return make_plan(
+        model, dataset, given, origin=origin, start=start, normalization=normalization, **devices
+    )
 
 
 @contextlib.contextmanager
@@ -149,7 +158,7 @@ def _recording(plan, identity, saved, state, progress):
     if saved is None:
         journal.open_run(workdir, config)
     else:
-        require_same_run(saved, config)
+        journal.require_same_run(saved, config)
     with (
         journal.locked(workdir),
         Checkpoints(f"{workdir}/checkpoints", keep=plan.options.keep) as checkpoints,

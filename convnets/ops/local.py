@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..errors import UserError
+from .bands import gather_rows
 from .convolution import as_padding, as_pair, output_size, require_images
 
 
@@ -43,7 +44,7 @@ def convolve_locally(x, kernel, *, stride=1, padding=0):
             f"there are kernels for {kernel.shape[0]}x{kernel.shape[1]}: nothing is shared between "
             "pixels, so images keep one size"
         )
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = jnp.pad(gather_rows(x), ((0, 0), *pads, (0, 0)))
     x = _windows(x, 1, size[0], strides[0], rows)  # [B, H', kernel H, W, C]
     x = _windows(x, 3, size[1], strides[1], columns)  # [B, H', kernel H, W', kernel W, C]
     return jnp.einsum("bhiwjc,hwijcf->bhwf", x, kernel)

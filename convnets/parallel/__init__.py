@@ -3,15 +3,32 @@
 from .caching import cache_compilations, report_first_call
 from .compilation import CompiledStep, compile
 from .memory import keep_memory
-from .placement import create_mesh, gather, require_divisible
+from .partition import (
+    Rules,
+    bytes_per_device,
+    create_in_parts,
+    is_parted,
+    parameter_specs,
+    require_axes,
+    state_shardings,
+)
+from .placement import create_mesh, data_parts, gather, require_divisible
 
 __all__ = [
     "CompiledStep",
+    "Rules",
+    "bytes_per_device",
     "cache_compilations",
     "compile",
+    "create_in_parts",
     "create_mesh",
+    "data_parts",
     "gather",
+    "is_parted",
     "keep_memory",
+    "parameter_specs",
     "report_first_call",
+    "require_axes",
     "require_divisible",
+    "state_shardings",
 ]

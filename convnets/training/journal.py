@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
-from .options import satisfies
+from .options import MAY_CHANGE, satisfies
 
 
 def open_run(workdir, config: dict) -> None:
@@ -138,3 +138,32 @@ def rewind(workdir, step: int) -> list[dict]:
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
     return lines
+
+
+def require_same_run(saved: dict, given: dict) -> None:
+    """Refuses to go on with a run under other settings.
+
+    Raises: UserError that shows both values of what differs.
+    """
+    saved, given = _leaves(saved), _leaves(given)
+    differing = [
+        f"{name}: {saved[name]!r} in the run, {given[name]!r} now"
+        for name in given
+        if name in saved and name not in MAY_CHANGE and saved[name] != given[name]
+    ]
+    if differing:
+        raise UserError(
+            "the run cannot be resumed with other settings (" + "; ".join(differing) + "); "
+            "take them back, or start a new run in another workdir"
+        )
+
+
+def _leaves(config: dict, prefix: str = "") -> dict:
+    """The settings by their dotted names, without the versions."""
+    leaves = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{name}.") if name != "versions" else {}
+        else:
+            leaves[prefix + name] = value
+    return leaves
