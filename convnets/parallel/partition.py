@@ -70,8 +70,8 @@ def parameter_specs(params, mesh: Mesh, rules: Rules = ()) -> dict[str, Partitio
     >>> from convnets.parallel import create_mesh
     >>> mesh = create_mesh(1, model=1)
     >>> params = {"head": {"bias": np.zeros(10), "kernel": np.zeros((84, 10))}}
-    >>> parameter_specs(params, mesh, [("*/kernel", (None, "model"))])["head/kernel"]
-    PartitionSpec(None, 'model')
+    >>> tuple(parameter_specs(params, mesh, [("*/kernel", (None, "model"))])["head/kernel"])
+    (None, 'model')
     """
     rules = [_read_rule(rule, mesh) for rule in rules]
     shapes = {path: leaf.shape for path, leaf in _by_path(params).items()}

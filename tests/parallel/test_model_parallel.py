@@ -1,5 +1,6 @@
 """Meshes of data and model give the numbers of one device, whatever lies in parts."""
 
+import functools
 from functools import cache, partial
 
 import flax.linen as nn
@@ -8,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import convnets
 from convnets import layers, ops
-from convnets.models.classifier import Classifier
 from convnets.models.cifar_resnet import BLOCKS, keep, stem3x3
+from convnets.models.classifier import Classifier
 from convnets.models.resnet import ResNet
 from convnets.ops import image
 from convnets.ops.bands import band_borders, in_bands
@@ -124,10 +126,94 @@ def precision():
 
 
 def assert_close(actual, expected):
+    """But for the rounding of parameters, which are float32, to an array's largest value."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected)):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6, err_msg=jax.tree_util.keystr(path))
+        most = 1e-6 * max(1, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=most, err_msg=jax.tree_util.keystr(path))
+
+
+def test_devices_hold_their_part():
+    """A quarter of what is large, and of what the optimizer keeps a quarter of a half."""
+    mesh = create_mesh(8, model=4)
+    _, create_state = setting("alexnet")
+    state = create_in_parts(create_state, mesh, RULES["alexnet"], shard_optimizer=True)()
+    kernels = state.params["hidden"]["dense1"]["kernel"], state.params["head"]["kernel"]
+    assert set(bytes_per_device(kernels[0]).values()) == {kernels[0].nbytes // 4}
+    assert set(bytes_per_device(kernels[1]).values()) == {kernels[1].nbytes}
+    trace = state.opt_state[0].trace
+    assert jax.tree.structure(trace) == jax.tree.structure(state.params)
+    kept = trace["hidden"]["dense1"]["kernel"], trace["head"]["kernel"]
+    assert set(bytes_per_device(kept[0]).values()) == {kernels[0].nbytes // 8}
+    assert set(bytes_per_device(kept[1]).values()) == {kernels[1].nbytes // 2}
+    average = state.ema["params"]["hidden"]["dense1"]["kernel"]
+    assert average.sharding == kernels[0].sharding
+    _, whole = setting("alexnet")
+    alone = jax.jit(whole)()
+    for path, leaf in jax.tree.leaves_with_path(gather(state.params)):
+        expected = functools.reduce(lambda tree, key: tree[key.key], path, alone.params)
+        np.testing.assert_array_equal(leaf, expected)
+
+
+SHAPES = {  # kernel, stride, padding, dilation, groups
+    "3x3": (3, 1, 1, 1, 1),
+    "3x3, stride 2": (3, 2, 1, 1, 1),
+    "7x7, stride 2": (7, 2, 3, 1, 1),
+    "1x1, stride 2": (1, 2, 0, 1, 1),
+    "4x4, stride 4": (4, 4, 0, 1, 1),
+    "dilated": (3, 1, 2, 2, 1),
+    "two groups": (5, 1, 2, 1, 2),
+    "without padding": (3, 1, 0, 1, 1),
+}
+
+
+@pytest.mark.parametrize("model", [2, 8])
+def test_convolutions_and_their_gradients_over_bands_are_those_of_the_whole(model):
+    """Where a map has too few rows, or rows that do not divide, it is not cut."""
+    mesh = create_mesh(8, model=model)
+    rng = np.random.default_rng(0)
+    cases = [(shape, rows) for shape in SHAPES.values() for rows in (2 * model, 4 * model, 25)]
+    images = [rng.normal(size=(4, max(rows, 6), 9, 4)) for _, rows in cases]
+    kernels = [rng.normal(size=(k, k, 4 // groups, 4)) for (k, *_, groups), _ in cases]
+
+    def all_of_them(images, kernels):
+        found = []
+        for (shape, _), x, kernel in zip(cases, images, kernels):
+            _, stride, padding, dilation, groups = shape
+            options = {"stride": stride, "padding": padding, "dilation": dilation}
+            convolve = partial(ops.convolve, groups=groups, **options)
+            y, back = jax.vjp(convolve, jnp.tanh(x), kernel)
+            found.append((y, *back(jnp.sin(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)))))
+        return found
+
+    def over_bands(images, kernels):
+        with in_bands(mesh):
+            return all_of_them(images, kernels)
+
+    expected = jax.jit(all_of_them)(images, kernels)
+    divided, whole = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (["data"], []))
+    found = jax.jit(over_bands)(jax.device_put(images, divided), jax.device_put(kernels, whole))
+    cut = 0
+    for case, one, many in zip(cases, expected, found):
+        for a, b in zip(many, one):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9, err_msg=str(case))
+        cut += "model" in str(many[0].sharding)
+    assert cut >= len(SHAPES)
+
+
+def test_what_is_cut():
+    def borders(rows, parts, kernel=3, stride=1, padding=1):
+        window = Window((stride,) * 2, ((padding,) * 2,) * 2, (1, 1), 1)
+        return band_borders((8, rows, 9, 4), (kernel, kernel, 4, 4), window, parts)
+
+    assert borders(32, 8) == (1, 1)
+    assert borders(32, 8, stride=2) == (1, 0)
+    assert borders(16, 8, stride=2) is None  # one row on each device is left
+    assert borders(8, 8) is None
+    assert borders(36, 8) is None
+    assert borders(32, 8, padding=0) is None
+    assert borders(16, 8, kernel=11, padding=5) is None  # more than the neighbors have
 
 
 @pytest.mark.parametrize("model", MESHES.values(), ids=MESHES.keys())
