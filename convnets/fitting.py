@@ -7,6 +7,8 @@ from functools import partial
 from signal import Signals
 from typing import NamedTuple
 
+from jax.sharding import Mesh
+
 from . import parallel
 from .errors import NotFiniteError, UserError
 from .opening import opened, where_to_go_on
@@ -48,6 +50,8 @@ def fit(
     state: TrainState | None = None,
     variables: dict | None = None,
     identity: dict | None = None,
+    mesh: Mesh | None = None,
+    rules: parallel.Rules = (),
     progress: bool = True,
     **options,
 ) -> Result:
@@ -67,6 +71,10 @@ def fit(
         state, step 0, and the normalization, which is the data set's; that of pretrained weights
         goes in by `dataclasses.replace(dataset, normalization=preprocessing.normalization)`.
       identity: what else the run's `config.json` says and a resumed run must have in common.
+      mesh: the devices, with the axis `data`, and `model` for parameters in parts
+        (`parallel.create_mesh(model=...)`), in place of the options `devices` and `model_parallel`.
+      rules: which parameters lie how in parts, before those by default; see
+        `parallel.parameter_specs`.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….
@@ -102,7 +110,7 @@ def fit(
     saved = None
     if given.resume:
         saved = parallel.first_decides(partial(journal.read_config, given.workdir))
-    plan = _make_plan(model, dataset, given, origin, state, saved)
+    plan = _make_plan(model, dataset, given, origin, state, saved, mesh=mesh, rules=rules)
     if state is not None:
         state = plan.adopt(state)
     elif variables is not None:
@@ -130,7 +138,7 @@ def fit(
     return result
 
 
-def _make_plan(model, dataset, given, origin, state, saved):
+def _make_plan(model, dataset, given, origin, state, saved, **devices):
     """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
     start, normalization = 0, None
     if saved is not None:
@@ -143,7 +151,9 @@ def _make_plan(model, dataset, given, origin, state, saved):
                 given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization
-    return make_plan(model, dataset, given, origin=origin, start=start, normalization=normalization)
+    return make_plan(
+        model, dataset, given, origin=origin, start=start, normalization=normalization, **devices
+    )
 
 
 def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: bool) -> Result:

@@ -52,6 +52,8 @@ def make_plan(
     origin: str | None = None,
     start: int = 0,
     normalization: image.Normalization | None = None,
+    mesh=None,
+    rules=(),
 ) -> Plan:
     """Decides everything about a run.
 
@@ -62,13 +64,14 @@ def make_plan(
       origin: what the run began from, as in `Plan`.
       start: the step that the run begins at; steps and schedule count from there.
       normalization: of the images; the data set's own if None.
+      mesh, rules: as in `fit`.
 
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
-    mesh = parallel.create_mesh(options.devices)
+    mesh = _choose_mesh(options, mesh, rules)
     require_kinds(model, dataset)
     options = _fill_in(options, len(dataset.train), mesh)
-    parallel.require_divisible(options.batch_size, mesh.size)
+    parallel.require_divisible(options.batch_size, parallel.data_parts(mesh))
     stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
@@ -82,7 +85,12 @@ def make_plan(
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
     loss_fn = create_objective(
-        model, options, normalization, augment, image_shape=dataset.image_shape, devices=mesh.size
+        model,
+        options,
+        normalization,
+        augment,
+        image_shape=dataset.image_shape,
+        devices=parallel.data_parts(mesh),
     )
     depth_scales = None
     if options.layer_decay is not None:
@@ -90,8 +98,10 @@ def make_plan(
     learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
     examples = resident_examples(dataset.train, crop)
+    parallel.parameter_specs(params, mesh, rules)  # refuses rules that do not fit
+    parts = {"mesh": mesh, "rules": rules, "shard_optimizer": options.shard_optimizer}
     compiled = partial(
-        parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
+        parallel.compile, strategy=options.parallel, lowering=options.lowering, **parts
     )
     step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=climb(options))
     step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
@@ -110,14 +120,28 @@ def make_plan(
         step=step,
         eval_step=compiled(make_eval_step(loss_fn), donate=False),
         batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
-        create_state=partial(_create_state, model, dataset, optimizer, options, normalization),
+        create_state=partial(
+            _create_state, model, dataset, optimizer, options, normalization, parts
+        ),
     )
+
+
+def _choose_mesh(options, mesh, rules):
+    """The mesh that was given, or that of the options; with an axis `model` where it is asked for,
+    or where rules may name it."""
+    if mesh is None:
+        model = options.model_parallel if options.model_parallel > 1 or rules else None
+        return parallel.create_mesh(options.devices, model=model)
+    if options.devices is not None or options.model_parallel > 1:
+        raise UserError("give a mesh, or devices and model_parallel, not both")
+    parallel.require_axes(mesh)
+    return mesh
 
 
 def _fill_in(options, examples, mesh):
     """The options with what depends on others: batch size, learning rate, epochs, …."""
     batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
-    calls, devices = options.steps_per_call, mesh.size
+    calls, devices = options.steps_per_call, parallel.data_parts(mesh)
     if calls is None:  # on the CPU a loop on the device is slower than the host
         calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
     if batch_size is None:
@@ -148,16 +172,19 @@ def _count_steps(options, examples):
     return math.ceil(steps / options.accumulate) * options.accumulate
 
 
-def _create_state(model, dataset, optimizer, options, normalization, variables=None):
+def _create_state(model, dataset, optimizer, options, normalization, parts, variables=None):
+    """The first state; of random parameters each device of a mesh with parts makes its own."""
     init_key, key = jax.random.split(jax.random.key(options.seed))
     images, init = jnp.zeros((1, *dataset.image_shape)), partial(model.init, train=False)
-    if variables is None:
-        variables = jax.jit(init)(init_key, images)
-    else:
-        variables = read_variables(jax.eval_shape(init, init_key, images), variables)
-    return TrainState.create(
-        variables, optimizer, key, ema=options.ema is not None, normalization=normalization
+    ema = options.ema is not None
+    create = partial(
+        TrainState.create, optimizer=optimizer, key=key, ema=ema, normalization=normalization
     )
+    if variables is not None:
+        return create(read_variables(jax.eval_shape(init, init_key, images), variables))
+    if parallel.is_parted(**parts):
+        return parallel.create_in_parts(lambda: create(init(init_key, images)), **parts)()
+    return create(jax.jit(init)(init_key, images))
 
 
 def _make_recompute(model, dataset, options, compiled):

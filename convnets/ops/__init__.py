@@ -18,7 +18,7 @@ from .image import (
     to_float,
     translate,
 )
-from .local import convolve_locally, convolve_windows
+from .local import convolve_locally, convolve_windows, spread_locally
 from .local_response import local_response_normalization
 from .lowerings import LOWERINGS, current_lowering, lowering, requested_lowering
 from .pooling import (
@@ -68,6 +68,7 @@ __all__ = [
     "rotate_image",
     "safe_sqrt",
     "sample_bilinear",
+    "spread_locally",
     "subtractive_normalization",
     "sum_pool",
     "to_float",

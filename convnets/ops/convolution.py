@@ -9,8 +9,9 @@ from operator import index
 import jax.numpy as jnp
 
 from ..errors import UserError
+from .bands import convolve_in_bands
 from .lowerings import requested_lowering
-from .primitives import Window, convolution
+from .primitives import Window
 
 Pair = tuple[int, int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]]
@@ -51,7 +52,7 @@ def convolve(x, kernel, *, stride=1, padding=0, dilation=1, groups=1):
         )
     output_size(x.shape[1:3], kernel.shape[:2], stride=stride, padding=padding, dilation=dilation)
     window = Window(as_pair(stride), as_padding(padding), as_pair(dilation), index(groups))
-    return convolution(x, kernel, window, requested_lowering())
+    return convolve_in_bands(x, kernel, window, requested_lowering())
 
 
 def output_size(size, kernel_size, *, stride=1, padding=0, dilation=1) -> Pair:

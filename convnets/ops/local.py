@@ -1,9 +1,13 @@
 """Convolutions as products of matrices with windows: unshared ones, and ones of wide kernels."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from ..errors import UserError
+from .bands import gather_rows
 from .convolution import as_padding, as_pair, output_size, require_images
 
 
@@ -43,10 +47,40 @@ def convolve_locally(x, kernel, *, stride=1, padding=0):
             f"there are kernels for {kernel.shape[0]}x{kernel.shape[1]}: nothing is shared between "
             "pixels, so images keep one size"
         )
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    x = jnp.pad(gather_rows(x), ((0, 0), *pads, (0, 0)))
     x = _windows(x, 1, size[0], strides[0], rows)  # [B, H', kernel H, W, C]
     x = _windows(x, 3, size[1], strides[1], columns)  # [B, H', kernel H, W', kernel W, C]
     return jnp.einsum("bhiwjc,hwijcf->bhwf", x, kernel)
+
+
+def spread_locally(y, kernel, size, *, stride=1, padding=0):
+    """The transpose of `convolve_locally` by an image: each pixel is spread over the window that it
+    sees, by its own kernel, and what windows have in common is added up.
+
+    Args:
+      y: `[B, H', W', features]`, floats.
+      kernel: `[H', W', kernel H, kernel W, C, features]`, of the dtype of `y`.
+      size: `(H, W)` of the image.
+      stride, padding: those of `convolve_locally`.
+
+    Returns: `[B, H, W, C]` in the dtype of `y`.
+
+    Raises: as `convolve_locally` of such an image, and ValueError where `y` is no result of it.
+
+    >>> spread_locally(jnp.ones((1, 2, 1, 1)), jnp.ones((2, 1, 2, 2, 1, 1)), (3, 2))[0, :, :, 0]
+    Array([[1., 1.],
+           [2., 2.],
+           [1., 1.]], dtype=float32)
+    """
+    require_images(y, "spread_locally")
+    image = jax.ShapeDtypeStruct((y.shape[0], *as_pair(size), kernel.shape[4]), y.dtype)
+    convolve = partial(convolve_locally, kernel=kernel, stride=stride, padding=padding)
+    made = jax.eval_shape(convolve, image).shape
+    if y.shape != made:
+        raise ValueError(
+            f"spread_locally: expected {made} for images of {image.shape[1:3]}, came {y.shape}"
+        )
+    return jax.linear_transpose(convolve, image)(y)[0]
 
 
 def convolve_windows(x, kernel):

@@ -3,7 +3,16 @@
 from .caching import cache_compilations, report_first_call
 from .compilation import CompiledStep, compile
 from .memory import keep_memory
-from .placement import create_mesh, gather, process_share, require_divisible
+from .partition import (
+    Rules,
+    bytes_per_device,
+    create_in_parts,
+    is_parted,
+    parameter_specs,
+    require_axes,
+    state_shardings,
+)
+from .placement import create_mesh, data_parts, gather, process_share, require_divisible
 from .processes import (
     broadcast_arrays,
     connect,
@@ -18,21 +27,29 @@ from .processes import (
 
 __all__ = [
     "CompiledStep",
+    "Rules",
     "broadcast_arrays",
+    "bytes_per_device",
     "cache_compilations",
     "compile",
     "connect",
+    "create_in_parts",
     "create_mesh",
+    "data_parts",
     "detect_cluster",
     "ending_together",
     "first_decides",
     "gather",
     "is_connected",
     "is_first",
+    "is_parted",
     "keep_memory",
+    "parameter_specs",
     "process_share",
     "report_first_call",
+    "require_axes",
     "require_divisible",
+    "state_shardings",
     "stopping",
     "wait_for_others",
 ]

@@ -13,6 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .. import ops
 from ..errors import UserError, unknown
 from ..ops.collective import DATA_AXIS
+from .partition import (
+    Rules,
+    compile_in_parts,
+    is_parted,
+    make_shardings_of,
+    place,
+    require_axes,
+)
 from .placement import create_mesh, is_replicated, place_whole, replicate, split, stack
 from .processes import introduce
 
@@ -33,9 +41,9 @@ class CompiledStep(NamedTuple):
 
     Attributes:
       run: the compiled function, of a placed state and a placed batch, or a list of batches.
-      mesh: its devices, along the axis `data`.
-      place_state: `state -> state` on all devices: a copy, unless it lies there already. Every
-        process gives the same.
+      mesh: its devices, along the axis `data`, and `model` where there is one.
+      place_state: `state -> state` on all devices, whole or in parts: a copy, unless it lies there
+        already. Every process gives the same.
       place_batch: `batch -> batch` with a share on each device; for loaders that prefetch. Where
         the mesh has devices of several processes, each gives its share of the batch.
       steps_per_call: how many steps a call runs at most.
@@ -61,6 +69,8 @@ def compile(
     *,
     devices: int | list | None = None,
     mesh: Mesh | None = None,
+    rules: Rules = (),
+    shard_optimizer: bool = False,
     examples=None,
     steps_per_call: int = 1,
     donate: bool = True,
@@ -73,7 +83,11 @@ def compile(
       strategy: `jit`, one program over the whole batch, parted by the compiler; `shard_map` or
         `pmap`, one program for each device, with the axis `data` bound. All give the same numbers.
       devices: how many devices, or which; all by default.
-      mesh: in place of `devices`, a mesh with the one axis `data`.
+      mesh: in place of `devices`, a mesh with the axis `data`; with an axis `model` besides, under
+        `jit`, parameters are parted by rules and maps by rows, see `partition` and `ops.bands`.
+      rules: `(pattern of parameters' paths, entries of a PartitionSpec)`, which go before the
+        default: large dense and locally connected layers by features over `model`.
+      shard_optimizer: whether what the optimizer keeps is parted over `data`.
       examples: a tree of arrays `[N, …]` to lie on every device as a whole. A batch is then int32
         `[B]`, which of the examples make it up, and the step gathers them.
       steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
@@ -84,8 +98,9 @@ def compile(
 
     What the step returns must be the same on every device.
 
-    Raises: UserError for an unknown strategy, too many devices or no step in a call; when called,
-    for a batch that the devices do not divide.
+    Raises: UserError for an unknown strategy, too many devices, no step in a call, or parts of a
+    state under another strategy than `jit`; when called, for a batch that the devices do not
+    divide, and rules that do not fit the state.
 
     >>> import jax.numpy as jnp
     >>> step = compile(lambda state, batch: (state + 1, batch["x"].sum()), devices=1)
@@ -108,9 +123,7 @@ def compile(
     introduce(mesh)
     if lowering is not None:
         step = ops.lowering(lowering)(step)
-
-    def place_state(state):
-        return state if is_replicated(state, mesh) else replicate(state, mesh)
+    make, place_state = _choose(strategy, mesh, rules, shard_optimizer)
 
     def place_batch(batch):
         return split(batch, mesh)
@@ -120,7 +133,7 @@ def compile(
         whole = (place_whole(examples, mesh, REPLICATED),)
         step = _gathering(step)
     besides = (REPLICATED,) * len(whole)
-    make = functools.partial(STRATEGIES[strategy], mesh=mesh, donated=(0,) if donate else ())
+    make = functools.partial(make, mesh=mesh, donated=(0,) if donate else ())
     if steps_per_call == 1:
         compiled = make(step, specs=(REPLICATED, SPLIT, *besides))
         run = compiled if not whole else lambda state, batch: compiled(state, batch, *whole)
@@ -133,6 +146,25 @@ def compile(
             return compiled(state, stacked, np.int32(len(batches)), *whole)
 
     return CompiledStep(run, mesh, place_state, place_batch, steps_per_call)
+
+
+def _choose(strategy, mesh, rules, shard_optimizer):
+    """What compiles a step, and what places its state."""
+    require_axes(mesh)
+    if not is_parted(mesh, rules, shard_optimizer):
+
+        def place_state(state):
+            return state if is_replicated(state, mesh) else replicate(state, mesh)
+
+        return STRATEGIES[strategy], place_state
+    if strategy != "jit":
+        raise UserError(
+            f"{strategy} has the whole state on every device; a model axis, rules and an optimizer "
+            "in parts are for jit"
+        )
+    shardings_of = make_shardings_of(mesh, rules, shard_optimizer)
+    make = functools.partial(_jit_in_parts, shardings_of=shardings_of)
+    return make, lambda state: place(state, shardings_of(state))
 
 
 def _gathering(step):
@@ -169,6 +201,16 @@ def _jit(step, mesh, donated, specs):
         step,
         in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
         out_shardings=NamedSharding(mesh, REPLICATED),
+        donate_argnums=donated,
+        compiler_options=compiler_options(mesh.devices.flat[0].platform),
+    )
+
+
+def _jit_in_parts(step, mesh, donated, specs, shardings_of):
+    return compile_in_parts(  # what it is given lies in its place
+        step,
+        mesh,
+        shardings_of,
         donate_argnums=donated,
         compiler_options=compiler_options(mesh.devices.flat[0].platform),
     )

@@ -8,20 +8,24 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError
+from ..ops.bands import MODEL_AXIS
 from ..ops.collective import DATA_AXIS
 
 
-def create_mesh(devices: int | list | None = None) -> Mesh:
-    """A mesh with the one axis `data`.
+def create_mesh(devices: int | list | None = None, *, model: int | None = None) -> Mesh:
+    """A mesh with the one axis `data`, or with the axes `data` and `model`.
 
     Args:
       devices: how many of the devices, as many of each process; a list of them; or None for all.
+      model: how many devices share a model's parameters, all of one process; None for no such axis.
 
-    Raises: UserError for more devices than there are, fewer than one, or a number that the
-    processes do not divide.
+    Raises: UserError for more devices than there are, fewer than one, or a number that `model` or
+    the processes do not divide.
 
     >>> create_mesh(1).size
     1
+    >>> create_mesh(1, model=1).axis_names
+    ('data', 'model')
     """
     if devices is None or isinstance(devices, int):
         there = jax.devices()
@@ -33,7 +37,25 @@ def create_mesh(devices: int | list | None = None) -> Mesh:
             raise UserError(
                 f"{wanted} devices are not as many of each of {jax.process_count()} processes"
             )
-    return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    if model is None:
+        return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    if model < 1 or len(devices) % model:
+        raise UserError(
+            f"{len(devices)} devices do not divide into models over {model}; take a number of "
+            "devices that is a multiple of it"
+        )
+    parts = np.array(devices).reshape(-1, model)
+    if any(len({device.process_index for device in copy}) > 1 for copy in parts):
+        raise UserError(
+            f"each process has {len(jax.local_devices())} devices: a model over {model} would be "
+            "parted among processes, which is not supported"
+        )
+    return Mesh(parts, (DATA_AXIS, MODEL_AXIS), axis_types=(AxisType.Auto,) * 2)
+
+
+def data_parts(mesh: Mesh) -> int:
+    """In how many parts a batch is divided over the mesh."""
+    return mesh.shape[DATA_AXIS]
 
 
 def _first_of_each_process(devices, share):
@@ -83,8 +105,8 @@ def is_replicated(tree, mesh: Mesh) -> bool:
 
 
 def split(batch, mesh: Mesh):
-    """A copy of the batch with its leading axis divided over the mesh. Where that has devices of
-    several processes, each gives its share.
+    """A copy of the batch with its leading axis divided over the mesh's axis `data`. Where that has
+    devices of several processes, each gives its share.
 
     Raises: UserError when the devices do not divide it.
     """
@@ -99,7 +121,7 @@ def _place_shares(tree, mesh, spec):
     def place(x):
         if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
-        require_divisible(x.shape[axis] * shares, mesh.size)
+        require_divisible(x.shape[axis] * shares, data_parts(mesh))
         if shares == 1:
             # A copy, for device_put may alias an array that its loader fills with the next batch.
             return jax.device_put(x.copy() if isinstance(x, np.ndarray) else x, sharding)

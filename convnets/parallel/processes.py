@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
 from .company import Company
+from .placement import gather
 from .placement import create_mesh
 from .rendezvous import meet, parse_address
 
@@ -228,8 +229,8 @@ def broadcast_arrays(tree):
     """
     if not _are_many():
         return tree
-    leaves, treedef = jax.tree.flatten(tree)
-    arrays = [np.asarray(leaf, order="C") for leaf in jax.device_get(leaves)]
+    leaves, treedef = jax.tree.flatten(gather(tree))
+    arrays = [np.asarray(leaf, order="C") for leaf in leaves]
     sizes = np.cumsum([array.nbytes for array in arrays])
     size = -(-int(sizes[-1]) // 4) * 4
     data = np.zeros(size if size <= CHUNK else -(-size // CHUNK) * CHUNK, np.uint8)

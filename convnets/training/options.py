@@ -15,6 +15,8 @@ MAY_CHANGE = (
     "workers",
     "devices",
     "parallel",
+    "model_parallel",
+    "shard_optimizer",
     "lowering",
     "log_every",
     "checkpoint_every",
@@ -23,6 +25,8 @@ MAY_CHANGE = (
     "data_dir",
 )
 
+
+LATER = ("model_parallel", "shard_optimizer")  # which older configs lack: as by default
 
 NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how it was called
 
@@ -113,6 +117,12 @@ class TrainingOptions:
     """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
     """How the step is compiled for many devices; all give the same numbers."""
+    model_parallel: int = 1
+    """Devices over which each copy of the model is spread: large dense and locally connected
+    layers by features, the maps of convolutions by rows. Under jit; the numbers stay the same."""
+    shard_optimizer: bool = False
+    """Each device keeps a part only of the optimizer's state. Under jit; the numbers stay the
+    same."""
     lowering: str | None = None
     """Of convolutions on the CPU: onednn, plain or xla. None: onednn where it is found, else plain;
     on other platforms always xla."""
@@ -123,8 +133,8 @@ class TrainingOptions:
     """Folder for config, metrics and checkpoints. None: nothing is written."""
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
-    run's own settings: epochs, steps, workers, devices, parallel, lowering, log_every,
-    checkpoint_every, early_stopping, keep, data_dir."""
+    run's own settings: epochs, steps, workers, devices, parallel, model_parallel, shard_optimizer,
+    lowering, log_every, checkpoint_every, early_stopping, keep, data_dir."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
     early_stopping: int | None = None
@@ -193,10 +203,10 @@ def read_options(config: dict) -> TrainingOptions:
     Raises: UserError for one that is missing or out of its range.
     """
     names = {field.name for field in dataclasses.fields(TrainingOptions)}.difference(NOT_SAVED)
-    missing = sorted(names - config.keys())
+    missing = sorted(names.difference(config, LATER))
     if missing:
         raise UserError(f"the run's config does not say its {', '.join(missing)}")
-    return create_options(**{name: config[name] for name in names})
+    return create_options(**{name: config[name] for name in names & config.keys()})
 
 
 def require_ranges(options: TrainingOptions) -> None:
@@ -209,7 +219,7 @@ def require_ranges(options: TrainingOptions) -> None:
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
-    counts += "steps_per_call batch_norm_group recompute_statistics early_stopping"
+    counts += "model_parallel steps_per_call batch_norm_group recompute_statistics early_stopping"
     require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
@@ -230,6 +240,11 @@ def require_ranges(options: TrainingOptions) -> None:
             raise unknown(name, getattr(options, name), get_args(kind))
     if options.epochs is not None and options.steps is not None:
         raise UserError(f"give epochs or steps, not both: {options.epochs} and {options.steps}")
+    if options.parallel != "jit" and (options.model_parallel > 1 or options.shard_optimizer):
+        raise UserError(
+            f"{options.parallel} has the whole state on every device: for model_parallel and "
+            "shard_optimizer take parallel jit"
+        )
     if callable(options.schedule):
         _require_defaults(options, "learning_rate warmup warmup_kind warmup_rate")
     if options.workdir is not None:
