@@ -21,6 +21,7 @@ TOOLS = (
     "archive",
     "cases",
     "input_loaders",
+    "interconnects",
     "mnist_systems",
     "perceptron_parts",
     "report",

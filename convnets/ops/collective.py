@@ -64,8 +64,8 @@ def compressed_mean_over_data(tree, dtype):
     """
     if _bound_size() is None:
         raise UserError(
-            f"gradients travel as {jnp.dtype(dtype).name} where the step itself sends them: compile "
-            "it by shard_map or pmap; under jit the compiler does"
+            f"gradients travel as {jnp.dtype(dtype).name} where the step itself sends them, by "
+            "shard_map or pmap; under jit the compiler does"
         )
 
     def mean(x):

@@ -7,6 +7,7 @@ import os
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, unknown
+from .reading import READERS, satisfies
 
 # What may differ when a run is resumed; every other setting must be as it was.
 MAY_CHANGE = (
@@ -24,6 +25,7 @@ MAY_CHANGE = (
 )
 
 
+ADDED = ("average_every", "compress_gradients")  # as their defaults in configs that say nothing
 NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how it was called
 
 
@@ -113,6 +115,13 @@ class TrainingOptions:
     """Number of devices. None: all."""
     parallel: Literal["jit", "shard_map", "pmap"] = "jit"
     """How the step is compiled for many devices; all give the same numbers."""
+    average_every: int = 1
+    """Steps that each device makes alone, on its share of the batches, before the states of all are
+    averaged: local SGD, by shard_map or pmap. All durations in steps are rounded up to multiples.
+    1: gradients are averaged, at every step."""
+    compress_gradients: str | None = None
+    """bfloat16, in which gradients then travel between devices, by shard_map or pmap. None: as they
+    are."""
     lowering: str | None = None
     """Of convolutions on the CPU: onednn, plain or xla. None: onednn where it is found, else plain;
     on other platforms always xla."""
@@ -156,35 +165,10 @@ def create_options(**given) -> TrainingOptions:
         if not isinstance(augment, list | tuple):
             raise UserError(f"augment takes names or a function, not {augment!r}")
         given["augment"] = tuple(augment)
-    given |= {name: read(given[name]) for name, read in _READERS.items() if name in given}
+    given |= {name: read(given[name]) for name, read in READERS.items() if name in given}
     options = TrainingOptions(**given)
     require_ranges(options)
     return options
-
-
-def _read_freeze(freeze):
-    freeze = (freeze,) if isinstance(freeze, str) else freeze or ()
-    if not satisfies(freeze, lambda x: all(isinstance(pattern, str) for pattern in x)):
-        raise UserError(f"freeze takes patterns of paths, as 'backbone/*', not {freeze!r}")
-    return tuple(freeze)
-
-
-def _read_rate_scales(scales):
-    pairs = scales.items() if isinstance(scales, dict) else scales or ()
-    try:
-        pairs = tuple((pattern, float(factor)) for pattern, factor in pairs)
-    except (TypeError, ValueError):
-        raise UserError(f"rate_scales takes factors by patterns, not {scales!r}") from None
-    for pattern, factor in pairs:
-        if not isinstance(pattern, str) or not 0 <= factor < math.inf:
-            raise UserError(
-                "rate_scales takes factors, not negative and finite, by patterns of paths, not "
-                f"{factor} by {pattern!r}"
-            )
-    return pairs
-
-
-_READERS = {"freeze": _read_freeze, "rate_scales": _read_rate_scales}
 
 
 def read_options(config: dict) -> TrainingOptions:
@@ -193,10 +177,10 @@ def read_options(config: dict) -> TrainingOptions:
     Raises: UserError for one that is missing or out of its range.
     """
     names = {field.name for field in dataclasses.fields(TrainingOptions)}.difference(NOT_SAVED)
-    missing = sorted(names - config.keys())
+    missing = sorted(names - config.keys() - {*ADDED})
     if missing:
         raise UserError(f"the run's config does not say its {', '.join(missing)}")
-    return create_options(**{name: config[name] for name in names})
+    return create_options(**{name: config[name] for name in names & config.keys()})
 
 
 def require_ranges(options: TrainingOptions) -> None:
@@ -209,7 +193,7 @@ def require_ranges(options: TrainingOptions) -> None:
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
-    counts += "steps_per_call batch_norm_group recompute_statistics early_stopping"
+    counts += "average_every steps_per_call batch_norm_group recompute_statistics early_stopping"
     require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
@@ -259,14 +243,6 @@ def _require_path(workdir):
         str(workdir).encode()
     except UnicodeEncodeError:  # where Orbax could not write
         raise UserError(f"the workdir {str(workdir)!a} is not a name in UTF-8") from None
-
-
-def satisfies(value, condition) -> bool:
-    """Whether a condition holds; it does not where a value of its kind is not even there."""
-    try:
-        return bool(condition(value))
-    except (AttributeError, KeyError, TypeError):
-        return False
 
 
 def require_same_run(saved: dict, given: dict) -> None:
