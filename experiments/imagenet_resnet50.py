@@ -24,9 +24,10 @@ of the area, aspects of 3/4 to 4/3) and their mirror images; the paper names no 
 test sees the center 224x224 of each image scaled to 256, and counts every image once.
 Differs: the last layer's bias does not decay.
 
-The short form trains on 64 images of 64 classes, at half the side and one at a time as they are,
-until it knows them by heart: no crops, no mirror images, tested on the same 64. It shows that
-network, groups, optimizer and schedule learn, not what they would reach.
+The short form learns 64 images of 64 classes by heart, at half the side: in 30 epochs of 2 batches,
+with warm-up and falls at the same shares of them, at the rate of 0.1 itself, without crops and
+mirror images, and tested on the same 64. It shows that network, groups, optimizer and schedule
+learn, not what they would reach.
 """
 
 import csv
@@ -108,8 +109,8 @@ def choose(config: Config, scratch: str):
         write_noise(scratch)
         recipe = Recipe("resnet18", batch_size=4, base=4, group=2, epochs=1)
         return recipe, load_whole(f"folder:{scratch}", size=32)
-    if config.data.partition(":")[0] == "sample":  # 180 steps, at the rate of 256 images
-        recipe = Recipe(batch_size=32, base=32, augment=(), evaluate_epochs=10)
+    if config.data.partition(":")[0] == "sample":  # 60 steps, at the rate of 256 images
+        recipe = Recipe(batch_size=32, base=32, epochs=30, augment=(), evaluate_epochs=5)
         return recipe, load_sample(config.data.partition(":")[2])
     return Recipe(batch_size=config.batch_size), load_whole(config.data, config.data_dir)
 

@@ -22,7 +22,8 @@ class Link(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """Hosts of `per_host` devices: the link of each device `inside`, that of each host `outside`."""
+    """Hosts of `per_host` devices, with a link of each device `inside` and one of each host
+    `outside`."""
 
     inside: Link
     outside: Link

@@ -25,6 +25,7 @@ TOOLS = (
     "mnist_systems",
     "perceptron_parts",
     "report",
+    "scaling_process",
     "tables",
     "trainings",
 )

@@ -90,8 +90,8 @@ def test_as_many_shards_as_hosts_are_like_the_hosts():
 
 
 def test_split_layers_exchange_the_outputs_of_all_examples():
-    """Of 2 devices with 2 examples each 20 and 4 bytes, half of them to send: 1.5 s and 0.7 s, there
-    and back."""
+    """Of 2 devices with 2 examples each 20 and 4 bytes, half of them to send: 1.5 s and 0.7 s,
+    there and back."""
     assert model.model_parallel(NETWORK, 2, hosts(SLOW)) == pytest.approx(11 + 2 * (1.5 + 0.7))
 
 
