@@ -227,7 +227,7 @@ def load_sample(path: str, count: int = 64, size: int = 112):
     learn and to be tested on."""
     folder = Path(path or Path(os.environ.get("CONVNETS_SHARED", ""), "data", SAMPLE))
     try:
-        rows = list(csv.DictReader((folder / "labels.csv").open()))
+        rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
     except OSError:
         raise convnets.UserError(
             f"there is no {folder / 'labels.csv'}: name the folder of the sample, as "

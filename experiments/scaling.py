@@ -7,7 +7,7 @@ Reference:  Goyal et al. 2017, "Accurate, large minibatch SGD", section 5.6, fig
             90 % of the speed of 8 GPUs, 32 times as many, at 256
 Ours:       see the tables and the figure of README.md, made from results/scaling.json
 
-Measured: steps of a residual network on 1, 2 and 4 processes of this machine, which sum their
+Measured: steps of LeNet-5 on 1, 2 and 4 processes of this machine, which sum their
 gradients over its loopback interface; as many examples each (weak scaling), or together (strong).
 
 Foretold, by the model of `interconnects.py`, for up to 1,024 devices: the step of a network on one
@@ -30,7 +30,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import interconnects
@@ -41,6 +40,7 @@ from scaling_process import create_step
 from tables import format_rate, format_table, origin
 
 import convnets
+from convnets.benchmark.timing import count_steps, time_steps
 
 NAME = "scaling"
 DEVICES = tuple(2**power for power in range(11))
@@ -60,18 +60,19 @@ class Config(Common):
     """Time processes of this machine and steps of networks, and foretell many devices."""
 
     processes: tuple[int, ...] = (1, 2, 4)
-    model: str = "cifar_resnet20"
-    """What the processes train, on images of 32x32x3."""
-    batch_size: int = 64
+    model: str = "lenet5"
+    """What the processes train, on images of 28x28x1."""
+    batch_size: int = 512
     """Images of a process in weak scaling, of all in strong scaling."""
     networks: tuple[str, ...] = tuple(NETWORKS)
     """Whose steps are measured for the model of many devices."""
-    steps: int = 10
+    steps: int = 20
+    """Of the processes, in a repetition."""
     repetitions: int = 5
 
 
 def main(config: Config) -> None:
-    small = {"processes": (1, 2), "model": "lenet5", "batch_size": 8, "networks": ("lenet5",)}
+    small = {"processes": (1, 2), "batch_size": 8, "networks": ("lenet5",)}
     small |= {"steps": 2, "repetitions": 2}
     used = dataclasses.replace(config, **small) if config.quick else config
     cases = [{"kind": "paper", "network": "resnet50", "link": "50 Gbit/s, hosts of 8"}]
@@ -90,7 +91,7 @@ def run(config: Config, kind: str, **case) -> dict:
         return check_paper()
     if kind == "processes":
         return time_processes(config, **case)
-    seconds = time_step(case["network"], config.steps, config.repetitions)
+    seconds = time_step(case["network"], config.repetitions)
     network = measured_network(case["network"], statistics.median(seconds))
     foretold = {
         name: foretell(network, Cluster(link, link), bucket=BUCKET)
@@ -106,7 +107,7 @@ def time_processes(config: Config, scaling: str, processes: int) -> dict:
         "address": f"127.0.0.1:{free_port()}",
         "processes": processes,
         "model": config.model,
-        "image_shape": (28, 28, 1) if config.model == "lenet5" else (32, 32, 3),
+        "image_shape": (28, 28, 1),
         "batch_size": config.batch_size * (processes if scaling == "weak" else 1),
         "steps": config.steps,
         "repetitions": config.repetitions,
@@ -145,20 +146,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def time_step(name: str, steps: int, repetitions: int) -> list[float]:
+def time_step(name: str, repetitions: int) -> list[float]:
     """Seconds of a network's training step in this process, with all its cores."""
     image_shape, examples = NETWORKS[name]
     step, state, batch = create_step(name, image_shape, examples * len(jax.devices()))
-    state, _ = step.run(state, batch)
-    jax.block_until_ready(state)
-    seconds = []
-    for _ in range(repetitions):
-        begin = time.perf_counter()
-        for _ in range(steps):
+
+    def run_steps(count):
+        nonlocal state
+        for _ in range(count):
             state, _ = step.run(state, batch)
         jax.block_until_ready(state)
-        seconds.append((time.perf_counter() - begin) / steps)
-    return seconds
+
+    steps = count_steps(run_steps, seconds=1.0)
+    return [time_steps(run_steps, steps) / steps for _ in range(repetitions)]
 
 
 def measured_network(name: str, step: float) -> Network:
@@ -195,14 +195,37 @@ def check_paper() -> dict:
     network = paper_network(seconds[few] - rest)
     foretold = foretell(network, PAPER, between=between)
     times = dict(zip(DEVICES, foretold["all-reduce"]))
+    share = seconds[few] / seconds[many]
     return {
         "step_seconds": [network.alone],
         "examples": PAPER_IMAGES,
         "gradient_megabytes": sum(layer.gradient for layer in network.layers) / 1e6,
-        "efficiency_of_the_paper": seconds[few] / seconds[many],
+        "efficiency_of_the_paper": share,
         "efficiency_of_the_model": times[few] / times[many],
+        "gigabits_for_the_paper": find_bandwidth(network, few, many, share) / GBIT,
         "foretold": {"50 Gbit/s, hosts of 8": foretold},
     }
+
+
+def find_bandwidth(network: Network, few: int, many: int, share: float) -> float:
+    """Bytes a second out of a host with which the model has a share of the speed of `few` GPUs at
+    `many`; by halving, for more bandwidth is never slower."""
+
+    def found(bandwidth):
+        cluster = PAPER._replace(outside=PAPER.outside._replace(bandwidth=bandwidth))
+        few_many = (
+            interconnects.synchronous(
+                network, devices, cluster, between=interconnects.halving_doubling
+            )
+            for devices in (few, many)
+        )
+        return next(few_many) / next(few_many)
+
+    low, high = GBIT, PAPER.outside.bandwidth
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if found(middle) >= share else (middle, high)
+    return high
 
 
 def foretell(network: Network, cluster: Cluster, *, bucket: float = 0.0, between=None) -> dict:
@@ -264,13 +287,14 @@ def table(archive: dict) -> str:
         foretold.append((name, f"{alone:.3f}", *cells))
     check = lines_of(archive, "paper")[0]
     ours, theirs = check["efficiency_of_the_model"], check["efficiency_of_the_paper"]
+    gigabits = check["gigabits_for_the_paper"]
     return (
         f"{format_table(rows)}\n\n{format_table(foretold)}\n\n{origin(archive)} Measured: {model}, "
         f"{batch} images a process (weak) or in all (strong); efficiency is the time of one "
         "process over that of several, of their share in strong scaling. Foretold: the share of a "
         f"step in which {DEVICES[-1]:,} devices compute, and from how many on it is below half. At "
-        f"256 GPUs the model has {100 * ours:.0f} % of the speed of 8, Goyal et al. had "
-        f"{100 * theirs:.0f} %."
+        f"256 GPUs the model has {100 * ours:.0f} % of the speed of 8 that each would have, Goyal "
+        f"et al. had {100 * theirs:.0f} %, as the model would with {gigabits:.0f} of the 50 Gbit/s."
     )
 
 
