@@ -74,8 +74,7 @@ def make_plan(
     stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
-    epoch = math.ceil(len(dataset.train) / options.batch_size)
-    evaluate_every = options.evaluate_every or _round_up(epoch, options.average_every)
+    evaluate_every = options.evaluate_every or _steps_of_an_epoch(options, len(dataset.train))
 
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
@@ -96,19 +95,7 @@ def make_plan(
     compiled = partial(
         parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
     )
-    step = make_step(
-        loss_fn,
-        optimizer,
-        ema=options.ema,
-        wrap_gradient=climb(options),
-        compress=options.compress_gradients,
-    )
-    step = compiled(
-        step,
-        examples=examples,
-        steps_per_call=options.steps_per_call,
-        local=options.average_every > 1,
-    )
+    step = _make_step(loss_fn, optimizer, options, partial(compiled, examples=examples))
     return Plan(
         options=options,
         dataset=dataset,
@@ -167,8 +154,24 @@ def _count_steps(options, examples):
     return _round_up(steps, math.lcm(options.accumulate, options.average_every))
 
 
+def _steps_of_an_epoch(options, examples):
+    return _round_up(math.ceil(examples / options.batch_size), options.average_every)
+
+
 def _round_up(steps, multiple):
     return math.ceil(steps / multiple) * multiple
+
+
+def _make_step(loss_fn, optimizer, options, compiled):
+    step = make_step(
+        loss_fn,
+        optimizer,
+        ema=options.ema,
+        wrap_gradient=climb(options),
+        compress=options.compress_gradients,
+    )
+    local = options.average_every > 1
+    return compiled(step, steps_per_call=options.steps_per_call, local=local)
 
 
 def _create_state(model, dataset, optimizer, options, normalization, variables=None):
