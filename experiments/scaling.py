@@ -1,25 +1,19 @@
 """Where the network becomes the limit of synchronous training: measured here, foretold further on.
 
 Command:    python experiments/scaling.py
-Hardware:   see results/scaling.json; processes are bound to one core each, in turn
+Hardware:   see results/scaling.json; processes are bound to one core each, in turn, which
+            others may use too: the load before is what they ask for (`os.getloadavg`)
 Minutes:    see there
 Reference:  Goyal et al. 2017, "Accurate, large minibatch SGD", section 5.6, figures 7 and 8: about
             90 % of the speed of 8 GPUs, 32 times as many, at 256
 Ours:       see the tables and the figure of README.md, made from results/scaling.json
 
-Measured: steps of LeNet-5 on 1, 2 and 4 processes of this machine, which sum their
-gradients over its loopback interface; as many examples each (weak scaling), or together (strong).
+Measured: steps of LeNet-5 on 1, 2 and 4 processes of this machine, which sum their gradients over
+its loopback interface; as many examples each (weak scaling), or together (strong).
 
 Foretold, by the model of `interconnects.py`, for up to 1,024 devices: the step of a network on one
 device, measured here or taken from the paper, the bytes of its gradients and of its layers'
-outputs, and links as assumed below. A third of a measured step is taken for the forward pass and
-two thirds for the backward pass, as multiply-adds are, and layers have their share by them.
-
-Of the paper are: 100 MB of gradients and 120 ms of backward pass for 32 images on one P100 (section
-4.2), hosts of 8 with 50 Gbit/s, halving and doubling between them (4.1), 29 hours on 8 GPUs and 1
-hour on 256 for 90 epochs (table 1 and section 5), which are 0.232 s and 0.256 s a step. Assumed
-are: 20 GB/s and 5 µs inside a host, 10 µs between hosts, and a step of one GPU that is as long as
-that of 8 but for what these cannot hide.
+outputs, and links as assumed in `many_devices.py`.
 """
 
 import dataclasses
@@ -32,10 +26,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import interconnects
 import jax
 from cases import Common, run_cases, run_from_shell
-from interconnects import Cluster, Link, Network
+from many_devices import (
+    BUCKET,
+    DEVICES,
+    ETHERNET,
+    NETWORKS,
+    STRATEGIES,
+    Cluster,
+    check_paper,
+    foretell,
+    measured_network,
+)
 from scaling_process import create_step
 from tables import format_rate, format_table, origin
 
@@ -43,16 +46,6 @@ import convnets
 from convnets.benchmark.timing import count_steps, time_steps
 
 NAME = "scaling"
-DEVICES = tuple(2**power for power in range(11))
-GBIT = 1e9 / 8  # bytes a second
-ETHERNET = {"1 Gbit/s": Link(GBIT, 50e-6), "10 Gbit/s": Link(10 * GBIT, 20e-6)}
-BUCKET = 4e6  # bytes of gradients that travel together
-PAPER = Cluster(inside=Link(20e9, 5e-6), outside=Link(50 * GBIT, 10e-6), per_host=8)
-PAPER_BACKWARD, PAPER_IMAGES = 0.120, 32
-IMAGENET, EPOCHS = 1_281_167, 90
-PAPER_HOURS = {8: 29.0, 256: 1.0}
-NETWORKS = {"lenet5": ((28, 28, 1), 64), "alexnet": ((224, 224, 3), 16)}  # images, how many
-STRATEGIES = ("all-reduce", "server, 1 shard", "server, 16 shards", "model parallel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +108,7 @@ def time_processes(config: Config, scaling: str, processes: int) -> dict:
     script = Path(__file__).with_name("scaling_process.py")
     flags = os.environ.get("XLA_FLAGS", "").split()
     flags = [flag for flag in flags if "device_count" not in flag]  # one device a process
+    load = os.getloadavg()[0]
     started = [
         subprocess.Popen(
             [
@@ -137,7 +131,12 @@ def time_processes(config: Config, scaling: str, processes: int) -> dict:
     if any(codes):
         raise convnets.UserError(f"{processes} processes ended with the codes {codes}")
     seconds = json.loads(out.splitlines()[-1])
-    return {"batch_size": common["batch_size"], "step_seconds": seconds, "cores": len(cores)}
+    return {
+        "batch_size": common["batch_size"],
+        "step_seconds": seconds,
+        "cores": len(cores),
+        "load": load,
+    }
 
 
 def free_port() -> int:
@@ -161,93 +160,6 @@ def time_step(name: str, repetitions: int) -> list[float]:
     return [time_steps(run_steps, steps) / steps for _ in range(repetitions)]
 
 
-def measured_network(name: str, step: float) -> Network:
-    """A network whose step takes so many seconds on one device."""
-    image_shape, examples = NETWORKS[name]
-    summary = convnets.summarize(convnets.create_model(name, num_classes=10), image_shape)
-    return interconnects.spread(
-        summary, forward=step / 3, backward=2 * step / 3, update=0.0, examples=examples
-    )
-
-
-def paper_network(alone: float) -> Network:
-    """Goyal's ResNet-50 with a step of so many seconds on one device."""
-    summary = convnets.summarize(convnets.create_model("resnet50"), (224, 224, 3))
-    return interconnects.spread(
-        summary,
-        forward=alone - PAPER_BACKWARD,
-        backward=PAPER_BACKWARD,
-        update=0.0,
-        examples=PAPER_IMAGES,
-    )
-
-
-def check_paper() -> dict:
-    """What the model says of the paper's machines, beside what the paper does."""
-    seconds = {
-        gpus: hours * 3600 / (EPOCHS * IMAGENET / (PAPER_IMAGES * gpus))
-        for gpus, hours in PAPER_HOURS.items()
-    }
-    few, many = PAPER_HOURS
-    between = interconnects.halving_doubling
-    hidden = paper_network(seconds[few])
-    rest = interconnects.synchronous(hidden, few, PAPER, between=between) - seconds[few]
-    network = paper_network(seconds[few] - rest)
-    foretold = foretell(network, PAPER, between=between)
-    times = dict(zip(DEVICES, foretold["all-reduce"]))
-    share = seconds[few] / seconds[many]
-    return {
-        "step_seconds": [network.alone],
-        "examples": PAPER_IMAGES,
-        "gradient_megabytes": sum(layer.gradient for layer in network.layers) / 1e6,
-        "efficiency_of_the_paper": share,
-        "efficiency_of_the_model": times[few] / times[many],
-        "gigabits_for_the_paper": find_bandwidth(network, few, many, share) / GBIT,
-        "foretold": {"50 Gbit/s, hosts of 8": foretold},
-    }
-
-
-def find_bandwidth(network: Network, few: int, many: int, share: float) -> float:
-    """Bytes a second out of a host with which the model has a share of the speed of `few` GPUs at
-    `many`; by halving, for more bandwidth is never slower."""
-
-    def found(bandwidth):
-        cluster = PAPER._replace(outside=PAPER.outside._replace(bandwidth=bandwidth))
-        few_many = (
-            interconnects.synchronous(
-                network, devices, cluster, between=interconnects.halving_doubling
-            )
-            for devices in (few, many)
-        )
-        return next(few_many) / next(few_many)
-
-    low, high = GBIT, PAPER.outside.bandwidth
-    while high / low > 1.001:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if found(middle) >= share else (middle, high)
-    return high
-
-
-def foretell(network: Network, cluster: Cluster, *, bucket: float = 0.0, between=None) -> dict:
-    """Seconds of a step by strategy, for each number of `DEVICES`."""
-    between = between or interconnects.ring_all_reduce
-
-    def server(devices, shards):
-        return interconnects.parameter_server(
-            network, devices, cluster, shards=shards, bucket=bucket
-        )
-
-    ways = {
-        "all-reduce": lambda devices: interconnects.synchronous(
-            network, devices, cluster, between=between, bucket=bucket
-        ),
-        "server, 1 shard": lambda devices: server(devices, 1),
-        "server, 16 shards": lambda devices: server(devices, 16),
-        "model parallel": lambda devices: interconnects.model_parallel(network, devices, cluster),
-    }
-    return {way: [seconds(devices) for devices in DEVICES] for way, seconds in ways.items()}
-
-
 def lines_of(archive: dict, kind: str) -> list[dict]:
     return [line for line in archive["results"] if line["kind"] == kind]
 
@@ -267,7 +179,7 @@ def table(archive: dict) -> str:
     measured = lines_of(archive, "processes")
     one = statistics.median(measured[0]["step_seconds"])
     model, batch = archive["settings"]["model"], archive["settings"]["batch_size"]
-    rows = [("processes on this machine", "cores", "images in a step", "ms a step", "efficiency")]
+    rows = [("processes here", "cores", "load before", "images", "ms a step", "efficiency")]
     for line in measured:
         step, count = statistics.median(line["step_seconds"]), line["processes"]
         ideal = one if line["scaling"] == "weak" else one / count
@@ -275,6 +187,7 @@ def table(archive: dict) -> str:
             (
                 f"{count}, {line['scaling']}" if count > 1 else "1",
                 f"{min(count, line['cores'])}",
+                f"{line['load']:.1f}",
                 f"{line['batch_size']}",
                 format_rate(1000 * step),
                 f"{100 * ideal / step:.0f} %",
@@ -292,9 +205,9 @@ def table(archive: dict) -> str:
         f"{format_table(rows)}\n\n{format_table(foretold)}\n\n{origin(archive)} Measured: {model}, "
         f"{batch} images a process (weak) or in all (strong); efficiency is the time of one "
         "process over that of several, of their share in strong scaling. Foretold: the share of a "
-        f"step in which {DEVICES[-1]:,} devices compute, and from how many on it is below half. At "
-        f"256 GPUs the model has {100 * ours:.0f} % of the speed of 8 that each would have, Goyal "
-        f"et al. had {100 * theirs:.0f} %, as the model would with {gigabits:.0f} of the 50 Gbit/s."
+        f"step in which {DEVICES[-1]:,} devices compute, and from how many on it is below half. "
+        f"From 8 to 256 GPUs the model keeps {100 * ours:.0f} % of the speed of each; Goyal et al. "
+        f"kept {100 * theirs:.0f} %, as it would with {gigabits:.0f} of the 50 Gbit/s."
     )
 
 
@@ -312,7 +225,7 @@ def figure(archive: dict):
     lines = foretold_lines(archive)
     columns = math.ceil((len(lines) + 1) / 2)
     drawn, axes = plt.subplots(
-        2, columns, figsize=(4 * columns, 6.4), layout="constrained", sharey=True
+        2, columns, figsize=(4 * columns, 6.4), layout="constrained", sharey=True, squeeze=False
     )
     for axis, (name, alone, ways) in zip(axes.flat, lines):
         for way in STRATEGIES:

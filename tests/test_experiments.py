@@ -22,6 +22,7 @@ TOOLS = (
     "cases",
     "input_loaders",
     "interconnects",
+    "many_devices",
     "mnist_systems",
     "perceptron_parts",
     "report",

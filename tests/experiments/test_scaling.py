@@ -8,7 +8,7 @@ from .claims import load, read
 
 
 def test_the_papers_figures_are_those_of_29_hours_and_one():
-    experiment = load("scaling")
+    experiment = load("many_devices")
     found = experiment.check_paper()
     assert found["efficiency_of_the_paper"] == pytest.approx(29 / 32)
     assert found["gradient_megabytes"] == pytest.approx(102.2, abs=0.1)  # "100 MB", section 4.2
