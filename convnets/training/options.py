@@ -117,8 +117,8 @@ class TrainingOptions:
     """How the step is compiled for many devices; all give the same numbers."""
     average_every: int = 1
     """Steps that each device makes alone, on its share of the batches, before the states of all are
-    averaged: local SGD, by shard_map or pmap. All durations in steps are rounded up to multiples.
-    1: gradients are averaged, at every step."""
+    averaged: local SGD, by shard_map or pmap. The steps of the run, and those between evaluations,
+    checkpoints and lines, are rounded up to multiples. 1: gradients are averaged, at every step."""
     compress_gradients: str | None = None
     """bfloat16, in which gradients then travel between devices, by shard_map or pmap. None: as they
     are."""
