@@ -219,7 +219,8 @@ def center(height: int, width: int) -> tuple[int, int, int, int]:
 def load_whole(data: str, data_dir: str | None = None, size: int = 224):
     """ImageNet, or a folder like it, tested on centers."""
     dataset = convnets.load_dataset(data, data_dir=data_dir, image_size=size)
-    return dataclasses.replace(dataset, test=Center(dataset.test))
+    tested = {name: Center(x) for name, x in dataset.splits.items() if name != "train"}
+    return dataclasses.replace(dataset, **tested)
 
 
 def load_sample(path: str, count: int = 64, size: int = 112):
