@@ -21,6 +21,7 @@ from .requirements import (
     require_batch_norm,
     require_classes,
     require_kinds,
+    require_strategy,
     require_validation,
 )
 from .runs import with_batch_norm_groups, with_precision
@@ -72,10 +73,11 @@ def make_plan(
     require_kinds(model, dataset)
     options = _fill_in(options, len(dataset.train), mesh)
     parallel.require_divisible(options.batch_size, parallel.data_parts(mesh))
+    require_strategy(options, start, parallel.data_parts(mesh))
     stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
-    evaluate_every = options.evaluate_every or math.ceil(len(dataset.train) / options.batch_size)
+    evaluate_every = options.evaluate_every or _steps_of_an_epoch(options, len(dataset.train))
 
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
@@ -103,8 +105,7 @@ def make_plan(
     compiled = partial(
         parallel.compile, strategy=options.parallel, lowering=options.lowering, **parts
     )
-    step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=climb(options))
-    step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
+    step = _make_step(loss_fn, optimizer, options, partial(compiled, examples=examples))
     return Plan(
         options=options,
         dataset=dataset,
@@ -142,7 +143,10 @@ def _fill_in(options, examples, mesh):
     """The options with what depends on others: batch size, learning rate, epochs, …."""
     batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
     calls, devices = options.steps_per_call, parallel.data_parts(mesh)
-    if calls is None:  # on the CPU a loop on the device is slower than the host
+    every = options.average_every
+    if calls is None and every > 1:  # a state between two averages is none
+        calls = every
+    elif calls is None:  # on the CPU a loop on the device is slower than the host
         calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
     if batch_size is None:
         multiple = devices * (2 if options.mix is not None else 1)  # examples are mixed in pairs
@@ -155,8 +159,11 @@ def _fill_in(options, examples, mesh):
         epochs = EPOCHS
     with ops.lowering(options.lowering or ops.requested_lowering()):
         lowering = ops.current_lowering()
+    periods = ("log_every", "evaluate_every", "checkpoint_every")
+    given = {name: getattr(options, name) for name in periods if getattr(options, name) is not None}
     return dataclasses.replace(
         options,
+        **{name: _round_up(steps, every) for name, steps in given.items()},
         batch_size=batch_size,
         learning_rate=rate,
         epochs=epochs,
@@ -169,7 +176,27 @@ def _count_steps(options, examples):
     steps = options.steps
     if steps is None:
         steps = math.ceil(options.epochs * examples / options.batch_size)
-    return math.ceil(steps / options.accumulate) * options.accumulate
+    return _round_up(steps, math.lcm(options.accumulate, options.average_every))
+
+
+def _steps_of_an_epoch(options, examples):
+    return _round_up(math.ceil(examples / options.batch_size), options.average_every)
+
+
+def _round_up(steps, multiple):
+    return math.ceil(steps / multiple) * multiple
+
+
+def _make_step(loss_fn, optimizer, options, compiled):
+    step = make_step(
+        loss_fn,
+        optimizer,
+        ema=options.ema,
+        wrap_gradient=climb(options),
+        compress=options.compress_gradients,
+    )
+    local = options.average_every > 1
+    return compiled(step, steps_per_call=options.steps_per_call, local=local)
 
 
 def _create_state(model, dataset, optimizer, options, normalization, parts, variables=None):

@@ -19,8 +19,8 @@ DIVERGED = 4  # times the lowest smoothed loss
 STEPS = 100
 # Options of a run that a search has no use for.
 OF_A_RUN = "epochs learning_rate schedule warmup warmup_kind warmup_rate accumulate workdir resume "
-OF_A_RUN += "steps_per_call evaluate_every recompute_statistics early_stopping checkpoint_every "
-OF_A_RUN += "keep log_every"
+OF_A_RUN += "average_every steps_per_call evaluate_every recompute_statistics early_stopping "
+OF_A_RUN += "checkpoint_every keep log_every"
 
 
 class Finding(NamedTuple):
@@ -109,7 +109,7 @@ def find_learning_rate(
       variables: parameters and statistics to start with, as in `fit`.
       options: the fields of `TrainingOptions`, except what is decided here, or is for longer runs:
         `epochs`, `learning_rate`, `schedule`, `warmup`, `warmup_kind`, `warmup_rate`,
-        `accumulate`, `steps_per_call`, `workdir`, `resume`, `evaluate_every`,
+        `accumulate`, `average_every`, `steps_per_call`, `workdir`, `resume`, `evaluate_every`,
         `recompute_statistics`, `early_stopping`, `checkpoint_every`, `keep`, `log_every`.
 
     Returns: a `Finding`, with a suggestion and `draw()`. The suggestion is a rule of thumb: a tenth

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import data
-from .errors import UserError
+from .errors import UserError, unknown
 from .layers import BatchNorm
 from .training.options import TrainingOptions
 from .weights.importing import require_same_names
 
 SHOWN = 5  # variables in an error
+COMPRESSIONS = ("bfloat16",)
 
 
 def require_kinds(model, dataset) -> None:
@@ -123,6 +124,42 @@ def _has_batch_norm(model, dataset):
     with nn.intercept_methods(note):
         jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     return any(found)
+
+
+def require_strategy(options: TrainingOptions, start: int, devices: int) -> None:
+    """Refuses local steps and compressed gradients where they cannot be, and groups of batch norm
+    that no device alone has."""
+    every, compression = options.average_every, options.compress_gradients
+    if compression is not None and compression not in COMPRESSIONS:
+        raise unknown("compression of gradients", compression, COMPRESSIONS)
+    asked = "average_every" if every > 1 else "compress_gradients" if compression else None
+    if asked and options.parallel == "jit":
+        raise UserError(
+            f"{asked} is for shard_map and pmap, where the step itself averages over devices, not "
+            "for jit, where the compiler does: take parallel shard_map"
+        )
+    if every == 1:
+        return
+    if compression is not None:
+        raise UserError(
+            "compress_gradients is for gradients that are averaged at every step; with "
+            f"average_every {every} none is sent"
+        )
+    if options.steps_per_call not in (None, every):
+        raise UserError(
+            f"with average_every {every} a call runs {every} steps, not {options.steps_per_call}: "
+            "leave steps_per_call out"
+        )
+    if start % every:
+        raise UserError(
+            f"the given state is at step {start}, between two averages of every {every} steps"
+        )
+    share = options.batch_size // devices
+    if share % (options.batch_norm_group or 1):
+        raise UserError(
+            f"with average_every {every} each device has the batch norm of its own {share} "
+            f"examples, which do not divide into groups of {options.batch_norm_group}"
+        )
 
 
 def require_validation(dataset, options: TrainingOptions) -> None:

@@ -21,9 +21,12 @@ TOOLS = (
     "archive",
     "cases",
     "input_loaders",
+    "interconnects",
+    "many_devices",
     "mnist_systems",
     "perceptron_parts",
     "report",
+    "scaling_process",
     "tables",
     "trainings",
 )

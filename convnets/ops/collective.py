@@ -6,15 +6,37 @@ one program for each device over its part (`shard_map`, `pmap`, `vmap`), with th
 of them is the identity, or the plain computation on the whole batch.
 """
 
+import contextlib
+from contextvars import ContextVar
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ..errors import UserError
+
 DATA_AXIS = "data"
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextlib.contextmanager
+def each_alone():
+    """What is traced within takes the part of one device for a whole batch: nothing is reduced over
+    the data axis. Random keys are still those of the examples' places in the batch of all."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def axis_size() -> int | None:
-    """The number of parts of the batch, None where the data axis is not bound."""
+    """The number of parts of the batch, None where the data axis is not bound or each device is
+    alone (`each_alone`)."""
+    return None if _alone.get() else _bound_size()
+
+
+def _bound_size():
     try:
         return lax.axis_size(DATA_AXIS)
     except NameError:
@@ -31,13 +53,42 @@ def mean_over_data(tree):
     return tree if axis_size() is None else lax.pmean(tree, DATA_AXIS)
 
 
+def compressed_mean_over_data(tree, dtype):
+    """The mean of every leaf over the parts of the batch, rounded to a narrower dtype on its way.
+
+    Each device rounds its own value before it sends it, and the sum has that dtype too; it is
+    widened before it is divided by the number of devices. A device that is alone rounds as well,
+    so that what a step computes is no other for it.
+
+    Raises: UserError where the data axis is not bound: there the compiler reduces, in float32.
+    """
+    if _bound_size() is None:
+        raise UserError(
+            f"gradients travel as {jnp.dtype(dtype).name} where the step itself sends them, by "
+            "shard_map or pmap; under jit the compiler does"
+        )
+
+    def mean(x):
+        narrow = _round(x, dtype)
+        total = narrow if axis_size() is None else lax.psum(narrow, DATA_AXIS)
+        return total.astype(x.dtype) / (axis_size() or 1)
+
+    return jax.tree.map(mean, tree)
+
+
+def _round(x, dtype):
+    # A cast there and back alone may be left out by XLA, where it widens what it sends (on CPUs).
+    bits = jnp.finfo(dtype)
+    return lax.reduce_precision(x, bits.nexp, bits.nmant).astype(dtype)
+
+
 def varying_over_data(tree):
     """The same values, marked as each device's own copy.
 
     The gradient with respect to such a copy is the device's own too, never already summed over
     devices, whether or not `shard_map` tracks what varies (`check_vma`).
     """
-    if axis_size() is None:
+    if _bound_size() is None:
         return tree
     return jax.tree.map(_cast_to_varying, tree)
 
@@ -47,6 +98,13 @@ def _cast_to_varying(x):
         return lax.pcast(x, DATA_AXIS, to="varying")
     except ValueError:  # under vmap there is nothing to mark; a varying value is marked already
         return x
+
+
+def zeros_like_shape(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros of a shape and dtype, marked as differing between devices if that is (`eval_shape`)."""
+    zeros = jnp.zeros(shape.shape, shape.dtype)
+    varying = tuple(jax.typeof(shape).manual_axis_type.varying)
+    return lax.pcast(zeros, varying, to="varying") if varying else zeros
 
 
 def vary_alike(*arrays) -> list:
@@ -61,11 +119,17 @@ def vary_alike(*arrays) -> list:
 
 def global_indices(count: int) -> jax.Array:
     """The positions of the local `count` examples in the whole batch, int32 `[count]`."""
+    return _indices(count, axis_size())
+
+
+def _indices(count, devices):
     indices = jnp.arange(count, dtype=jnp.int32)
-    return indices if axis_size() is None else indices + count * lax.axis_index(DATA_AXIS)
+    return indices if devices is None else indices + count * lax.axis_index(DATA_AXIS)
 
 
 def example_keys(key: jax.Array, count: int) -> jax.Array:
     """One random key an example, `[count, …]`: a function of `key` and of the example's position
-    in the whole batch alone, so that no compilation of the step changes what is drawn."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, global_indices(count))
+    in the batch of all devices alone, so that no compilation of the step changes what is drawn, and
+    no two devices draw the same."""
+    indices = _indices(count, _bound_size())
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)

@@ -2,6 +2,7 @@
 
 from .caching import cache_compilations, report_first_call
 from .compilation import CompiledStep, compile
+from .local_sgd import average_local_steps
 from .memory import keep_memory
 from .partition import (
     Rules,
@@ -28,6 +29,7 @@ from .processes import (
 __all__ = [
     "CompiledStep",
     "Rules",
+    "average_local_steps",
     "broadcast_arrays",
     "bytes_per_device",
     "cache_compilations",

@@ -12,7 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .. import ops
 from ..errors import UserError, unknown
+from ..ops import collective
 from ..ops.collective import DATA_AXIS
+from .local_sgd import average_local_steps
 from .partition import (
     Rules,
     compile_in_parts,
@@ -73,6 +75,7 @@ def compile(
     shard_optimizer: bool = False,
     examples=None,
     steps_per_call: int = 1,
+    local: bool = False,
     donate: bool = True,
     lowering: str | None = None,
 ) -> CompiledStep:
@@ -91,16 +94,20 @@ def compile(
       examples: a tree of arrays `[N, …]` to lie on every device as a whole. A batch is then int32
         `[B]`, which of the examples make it up, and the step gathers them.
       steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
-        accelerators the wait for the host. On the CPU it is slower than one step a call.
+        accelerators the wait for the host. On the CPU it is slower than one step a call, unless
+        oneDNN computes the convolutions.
+      local: whether each device makes the steps of a call alone, on its share of each batch, and
+        the states are averaged at the end of the call: local SGD, see `average_local_steps`. Not
+        under `jit`.
       donate: whether a placed state's buffers are given to the call. Take False for evaluation.
       lowering: on the CPU, see `ops.lowering`; None for the one in force when the
         step is first called.
 
     What the step returns must be the same on every device.
 
-    Raises: UserError for an unknown strategy, too many devices, no step in a call, or parts of a
-    state under another strategy than `jit`; when called, for a batch that the devices do not
-    divide, and rules that do not fit the state.
+    Raises: UserError for an unknown strategy, too many devices, no step in a call, local steps
+    under `jit`, or parts of a state under another strategy; when called, for a batch that the
+    devices do not divide, and rules that do not fit the state.
 
     >>> import jax.numpy as jnp
     >>> step = compile(lambda state, batch: (state + 1, batch["x"].sum()), devices=1)
@@ -120,6 +127,8 @@ def compile(
         raise UserError("pmap is for the devices of one process; for several take jit or shard_map")
     if steps_per_call < 1:
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
+    if local and strategy == "jit":
+        raise UserError("local steps are made by one program for each device: shard_map or pmap")
     introduce(mesh)
     if lowering is not None:
         step = ops.lowering(lowering)(step)
@@ -134,11 +143,12 @@ def compile(
         step = _gathering(step)
     besides = (REPLICATED,) * len(whole)
     make = functools.partial(make, mesh=mesh, donated=(0,) if donate else ())
+    finish = average_local_steps if local else lambda steps: steps
     if steps_per_call == 1:
-        compiled = make(step, specs=(REPLICATED, SPLIT, *besides))
+        compiled = make(finish(step), specs=(REPLICATED, SPLIT, *besides))
         run = compiled if not whole else lambda state, batch: compiled(state, batch, *whole)
     else:
-        compiled = make(_repeating(step), specs=(REPLICATED, STACK, REPLICATED, *besides))
+        compiled = make(finish(_repeating(step)), specs=(REPLICATED, STACK, REPLICATED, *besides))
 
         def run(state, batches):
             missing = steps_per_call - len(batches)
@@ -190,7 +200,7 @@ def _repeating(step):
             return state, jax.tree.map(jnp.add, totals, measured)
 
         _, shapes = jax.eval_shape(step, state, batch_at(0), *whole)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        nothing = jax.tree.map(collective.zeros_like_shape, shapes)
         return lax.fori_loop(0, count, one_more, (state, nothing))
 
     return repeating

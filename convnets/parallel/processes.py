@@ -22,8 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
 from .company import Company
-from .placement import gather
-from .placement import create_mesh
+from .placement import create_mesh, gather
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
-from .options import satisfies
+from .reading import satisfies
 
 
 def open_run(workdir, config: dict) -> None:

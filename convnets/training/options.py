@@ -7,6 +7,7 @@ import os
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, unknown
+from .reading import READERS, satisfies
 
 # What may differ when a run is resumed; every other setting must be as it was.
 MAY_CHANGE = (
@@ -26,8 +27,12 @@ MAY_CHANGE = (
 )
 
 
-LATER = ("model_parallel", "shard_optimizer")  # which older configs lack: as by default
-
+LATER = (  # which older configs lack: as by default
+    "model_parallel",
+    "shard_optimizer",
+    "average_every",
+    "compress_gradients",
+)
 NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how it was called
 
 
@@ -123,6 +128,13 @@ class TrainingOptions:
     shard_optimizer: bool = False
     """Each device keeps a part only of the optimizer's state. Under jit; the numbers stay the
     same."""
+    average_every: int = 1
+    """Steps that each device makes alone, on its share of the batches, before the states of all are
+    averaged: local SGD, by shard_map or pmap. The steps of the run, and those between evaluations,
+    checkpoints and lines, are rounded up to multiples. 1: gradients are averaged, at every step."""
+    compress_gradients: str | None = None
+    """bfloat16, in which gradients then travel between devices, by shard_map or pmap. None: as they
+    are."""
     lowering: str | None = None
     """Of convolutions on the CPU: onednn, plain or xla. None: onednn where it is found, else plain;
     on other platforms always xla."""
@@ -166,35 +178,10 @@ def create_options(**given) -> TrainingOptions:
         if not isinstance(augment, list | tuple):
             raise UserError(f"augment takes names or a function, not {augment!r}")
         given["augment"] = tuple(augment)
-    given |= {name: read(given[name]) for name, read in _READERS.items() if name in given}
+    given |= {name: read(given[name]) for name, read in READERS.items() if name in given}
     options = TrainingOptions(**given)
     require_ranges(options)
     return options
-
-
-def _read_freeze(freeze):
-    freeze = (freeze,) if isinstance(freeze, str) else freeze or ()
-    if not satisfies(freeze, lambda x: all(isinstance(pattern, str) for pattern in x)):
-        raise UserError(f"freeze takes patterns of paths, as 'backbone/*', not {freeze!r}")
-    return tuple(freeze)
-
-
-def _read_rate_scales(scales):
-    pairs = scales.items() if isinstance(scales, dict) else scales or ()
-    try:
-        pairs = tuple((pattern, float(factor)) for pattern, factor in pairs)
-    except (TypeError, ValueError):
-        raise UserError(f"rate_scales takes factors by patterns, not {scales!r}") from None
-    for pattern, factor in pairs:
-        if not isinstance(pattern, str) or not 0 <= factor < math.inf:
-            raise UserError(
-                "rate_scales takes factors, not negative and finite, by patterns of paths, not "
-                f"{factor} by {pattern!r}"
-            )
-    return pairs
-
-
-_READERS = {"freeze": _read_freeze, "rate_scales": _read_rate_scales}
 
 
 def read_options(config: dict) -> TrainingOptions:
@@ -219,7 +206,8 @@ def require_ranges(options: TrainingOptions) -> None:
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
-    counts += "model_parallel steps_per_call batch_norm_group recompute_statistics early_stopping"
+    counts += "model_parallel average_every steps_per_call batch_norm_group recompute_statistics "
+    counts += "early_stopping"
     require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
@@ -274,11 +262,3 @@ def _require_path(workdir):
         str(workdir).encode()
     except UnicodeEncodeError:  # where Orbax could not write
         raise UserError(f"the workdir {str(workdir)!a} is not a name in UTF-8") from None
-
-
-def satisfies(value, condition) -> bool:
-    """Whether a condition holds; it does not where a value of its kind is not even there."""
-    try:
-        return bool(condition(value))
-    except (AttributeError, KeyError, TypeError):
-        return False

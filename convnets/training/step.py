@@ -6,6 +6,7 @@ A loss function is `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_st
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +16,28 @@ from ..ops import collective
 from .state import TrainState
 
 
-def gradient(loss_fn):
+def gradient(loss_fn, *, compress=None):
     """`(state, batch) -> grads, batch_stats, metrics`, reduced over the data axis where bound.
 
     Every device differentiates with respect to its own copy of the parameters, and the mean over
     devices is the gradient of the loss over the whole batch; metrics are summed.
+
+    Args:
+      compress: a floating dtype narrower than the parameters', as `"bfloat16"`, that each device
+        rounds its gradient to before it is sent (`ops.collective.compressed_mean_over_data`); for
+        a step that is compiled by `shard_map` or `pmap`. None sends gradients as they are.
     """
 
-    value_and_gradient_fn = _value_and_gradient(loss_fn)
+    value_and_gradient_fn = _value_and_gradient(loss_fn, compress)
     return lambda state, batch: value_and_gradient_fn(state, batch)[1:]
 
 
-def _value_and_gradient(loss_fn):
+def _value_and_gradient(loss_fn, compress=None):
     """As `gradient`, with the loss itself before."""
+
+    mean_of_gradients = collective.mean_over_data
+    if compress is not None:
+        mean_of_gradients = partial(collective.compressed_mean_over_data, dtype=compress)
 
     def value_and_gradient_fn(state: TrainState, batch):
         key = jax.random.fold_in(state.key, state.step)
@@ -37,7 +47,7 @@ def _value_and_gradient(loss_fn):
         )
         return (
             collective.mean_over_data(value),
-            collective.mean_over_data(grads),
+            mean_of_gradients(grads),
             batch_stats,
             collective.sum_over_data(metrics),
         )
@@ -94,12 +104,14 @@ def make_step(
     *,
     ema: float | None = None,
     wrap_gradient: Callable | None = None,
+    compress=None,
 ):
     """`step(state, batch) -> (state, metrics)`: gradient, optimizer, new statistics.
 
     Pure and not compiled: give it to `parallel.compile`, or to `jax.jit`. With `ema` the state
     must keep moving averages (`TrainState.create(..., ema=True)`). `wrap_gradient` makes another
-    gradient function of the loss's, as `partial(sharpness_aware, radius=0.05)` does.
+    gradient function of the loss's, as `partial(sharpness_aware, radius=0.05)` does. `compress` as
+    in `gradient`.
 
     >>> def loss_fn(params, batch_stats, batch, key):
     ...     loss = jnp.sum(jnp.square(params["w"] - batch["x"]))
@@ -110,7 +122,7 @@ def make_step(
     >>> float(state.params["w"][0]), float(metrics["loss"][0])
     (0.5, 1.0)
     """
-    value_and_gradient_fn = _value_and_gradient(loss_fn)
+    value_and_gradient_fn = _value_and_gradient(loss_fn, compress)
     if wrap_gradient is not None:
         value_and_gradient_fn = wrap_gradient(value_and_gradient_fn)
 
