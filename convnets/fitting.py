@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 
 from . import parallel
+from .asynchronous import train_asynchronously
 from .errors import NotFiniteError, UserError
 from .ops.image import Normalization
 from .planning import make_plan, name_origin
@@ -19,6 +20,7 @@ from .training.checkpoints import Checkpoints
 from .training.interruption import interruption
 from .training.options import create_options, read_options, require_same_run
 from .training.recording import Record
+from .training.server_options import uses_server
 from .training.state import TrainState
 
 
@@ -131,7 +133,7 @@ def _make_plan(model, dataset, given, origin, state, saved):
         origin = saved.get("origin", "state" if start else None)
         normalization = Normalization(**saved["dataset"]["normalization"])
         for name in ("batch_size", "steps_per_call"):  # the defaults depend on the devices
-            if getattr(given, name) is None:
+            if getattr(given, name) is None and given.parallel != "parameter-server":
                 given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization
@@ -194,6 +196,10 @@ def _run(plan: Plan, state: TrainState, record: Record, received, progress: bool
         print(plan.describe())
     if number >= plan.stop or record.stopped:
         return _finished(plan, state, record, progress)
+    if uses_server(plan.options):
+        with _naming_the_last_checkpoint(record):
+            state, signal = train_asynchronously(plan, state, record, received, progress)
+        return Result(state, record.history, signal)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))

@@ -18,6 +18,7 @@ from .ops import image
 from .plans import Plan
 from .requirements import (
     read_variables,
+    require_asynchronous,
     require_batch_norm,
     require_classes,
     require_kinds,
@@ -26,12 +27,14 @@ from .requirements import (
 from .runs import with_batch_norm_groups, with_precision
 from .training import optimizers
 from .training.options import TrainingOptions
+from .training.server_options import round_steps, uses_server, without_limits
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
 from .training.update_rule import climb, create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
+WORKERS = 2  # of a parameter server, where nothing else is asked for
 STEPS_PER_CALL = 10  # on accelerators, where nothing else is asked for
 
 
@@ -65,8 +68,9 @@ def make_plan(
 
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
-    mesh = parallel.create_mesh(options.devices)
     require_kinds(model, dataset)
+    require_asynchronous(options)
+    mesh = parallel.create_mesh(1 if uses_server(options) else options.devices)
     options = _fill_in(options, len(dataset.train), mesh)
     parallel.require_divisible(options.batch_size, mesh.size)
     stop = start + _count_steps(options, len(dataset.train))
@@ -87,12 +91,12 @@ def make_plan(
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
-    learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
+    rule = without_limits(options) if uses_server(options) else options
+    learning_rate, optimizer, observe = create_update_rule(rule, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
     examples = resident_examples(dataset.train, crop)
-    compiled = partial(
-        parallel.compile, strategy=options.parallel, mesh=mesh, lowering=options.lowering
-    )
+    strategy = "jit" if uses_server(options) else options.parallel
+    compiled = partial(parallel.compile, strategy=strategy, mesh=mesh, lowering=options.lowering)
     step = make_step(loss_fn, optimizer, ema=options.ema, wrap_gradient=climb(options))
     step = compiled(step, examples=examples, steps_per_call=options.steps_per_call)
     return Plan(
@@ -105,6 +109,8 @@ def make_plan(
         evaluate_every=evaluate_every,
         checkpoint_every=options.checkpoint_every or evaluate_every,
         learning_rate=learning_rate,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
         observe=observe,
         recompute=_make_recompute(model, dataset, options, compiled),
         step=step,
@@ -117,16 +123,20 @@ def make_plan(
 def _fill_in(options, examples, mesh):
     """The options with what depends on others: batch size, learning rate, epochs, …."""
     batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
-    calls, devices = options.steps_per_call, mesh.size
-    if calls is None:  # on the CPU a loop on the device is slower than the host
+    calls, devices, optimizer = options.steps_per_call, mesh.size, options.optimizer
+    if optimizer is None:
+        optimizer = "adagrad" if uses_server(options) else "adam"
+    if uses_server(options):
+        calls = 1
+    elif calls is None:  # on the CPU a loop on the device is slower than the host
         calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
     if batch_size is None:
         multiple = devices * (2 if options.mix is not None else 1)  # examples are mixed in pairs
         batch_size = math.ceil(BATCH_SIZE / multiple) * multiple
         if examples < batch_size:
             batch_size = max(examples // multiple, 1) * multiple
-    if rate is None and isinstance(options.optimizer, str) and not callable(options.schedule):
-        rate = optimizers.default_learning_rate(options.optimizer)
+    if rate is None and isinstance(optimizer, str) and not callable(options.schedule):
+        rate = optimizers.default_learning_rate(optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS
     with ops.lowering(options.lowering or ops.requested_lowering()):
@@ -134,7 +144,9 @@ def _fill_in(options, examples, mesh):
     return dataclasses.replace(
         options,
         batch_size=batch_size,
+        optimizer=optimizer,
         learning_rate=rate,
+        workers=(options.workers or WORKERS) if uses_server(options) else options.workers,
         epochs=epochs,
         steps_per_call=calls,
         lowering=lowering,
@@ -145,6 +157,8 @@ def _count_steps(options, examples):
     steps = options.steps
     if steps is None:
         steps = math.ceil(options.epochs * examples / options.batch_size)
+    if uses_server(options):
+        return round_steps(options, steps)
     return math.ceil(steps / options.accumulate) * options.accumulate
 
 

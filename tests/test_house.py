@@ -44,6 +44,7 @@ LEVELS = {
     "requirements": 4,
     "plans": 5,
     "planning": 6,
+    "asynchronous": 6,
     "prediction": 6,
     "fitting": 7,
     "rates": 7,

@@ -7,28 +7,20 @@ import os
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, unknown
+from .server_options import SERVER, ServerOptions
 
 # What may differ when a run is resumed; every other setting must be as it was.
 MAY_CHANGE = (
-    "epochs",
-    "steps",
-    "workers",
-    "devices",
-    "parallel",
-    "lowering",
-    "log_every",
-    "checkpoint_every",
-    "early_stopping",
-    "keep",
-    "data_dir",
+    *("epochs", "steps", "workers", "devices", "parallel", "lowering", "log_every"),
+    *("checkpoint_every", "early_stopping", "keep", "data_dir", "staleness_bound", "ray_address"),
 )
-
+LATER = SERVER  # what runs of earlier versions do not say; they had the defaults
 
 NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how it was called
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(ServerOptions):
     """How to train. Durations are in steps."""
 
     epochs: float | None = None
@@ -38,9 +30,9 @@ class TrainingOptions:
     batch_size: int | None = None
     """Examples in a step, over all devices. None: 64, or near it where the devices do not divide it
     or the data are fewer."""
-    optimizer: str = "adam"
+    optimizer: str | None = None
     """sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lars, lamb or muon. In Python an
-    Optax transformation too."""
+    Optax transformation too. None: adam; on a parameter server adagrad."""
     learning_rate: float | None = None
     """Largest learning rate. None: as fits the optimizer."""
     schedule: str = "cosine"
@@ -108,11 +100,13 @@ class TrainingOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters, statistics and losses stay float32."""
     workers: int = 0
-    """Processes that decode images ahead, where they are not decoded once for all; 0: threads."""
+    """Processes that decode images ahead, where they are not decoded once for all; 0: threads. With
+    a parameter server those that compute gradients; 0: two."""
     devices: int | None = None
     """Number of devices. None: all."""
-    parallel: Literal["jit", "shard_map", "pmap"] = "jit"
-    """How the step is compiled for many devices; all give the same numbers."""
+    parallel: Literal["jit", "shard_map", "pmap", "parameter-server"] = "jit"
+    """How the step is compiled for many devices, with the same numbers each; or parameter-server,
+    asynchronous workers, for which a step is a batch of any worker."""
     lowering: str | None = None
     """Of convolutions on the CPU: onednn, plain or xla. None: onednn where it is found, else plain;
     on other platforms always xla."""
@@ -124,7 +118,7 @@ class TrainingOptions:
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, lowering, log_every,
-    checkpoint_every, early_stopping, keep, data_dir."""
+    checkpoint_every, early_stopping, keep, data_dir, staleness_bound, ray_address."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
     early_stopping: int | None = None
@@ -193,10 +187,10 @@ def read_options(config: dict) -> TrainingOptions:
     Raises: UserError for one that is missing or out of its range.
     """
     names = {field.name for field in dataclasses.fields(TrainingOptions)}.difference(NOT_SAVED)
-    missing = sorted(names - config.keys())
+    missing = sorted(names - config.keys() - {*LATER})
     if missing:
         raise UserError(f"the run's config does not say its {', '.join(missing)}")
-    return create_options(**{name: config[name] for name in names})
+    return create_options(**{name: config[name] for name in names & config.keys()})
 
 
 def require_ranges(options: TrainingOptions) -> None:
@@ -209,11 +203,13 @@ def require_ranges(options: TrainingOptions) -> None:
                 raise UserError(f"{name} must be {what}, not {value!r}")
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
-    counts += "steps_per_call batch_norm_group recompute_statistics early_stopping"
+    counts += "steps_per_call batch_norm_group recompute_statistics early_stopping shards "
+    counts += "push_every fetch_every"
     require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
-    require("warmup workers", lambda x: operator.index(x) >= 0, "a whole number, not negative")
+    durations = "warmup workers warm_start staleness_bound"
+    require(durations, lambda x: operator.index(x) >= 0, "a whole number, not negative")
     require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
@@ -223,7 +219,7 @@ def require_ranges(options: TrainingOptions) -> None:
     for field in dataclasses.fields(TrainingOptions):
         if field.default is not None and getattr(options, field.name) is None:
             raise UserError(f"{field.name} must not be None")
-    if not isinstance(options.optimizer, str):
+    if not isinstance(options.optimizer, str | None):
         _require_transformation(options.optimizer)
     for name, kind in get_type_hints(TrainingOptions).items():
         if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):
@@ -275,10 +271,13 @@ def require_same_run(saved: dict, given: dict) -> None:
     Raises: UserError that shows both values of what differs.
     """
     saved, given = _leaves(saved), _leaves(given)
+    may_change = {*MAY_CHANGE}
+    if "parameter-server" in (saved.get("parallel"), given["parallel"]):
+        may_change -= {"parallel", "workers"}
     differing = [
         f"{name}: {saved[name]!r} in the run, {given[name]!r} now"
         for name in given
-        if name in saved and name not in MAY_CHANGE and saved[name] != given[name]
+        if name in saved and name not in may_change and saved[name] != given[name]
     ]
     if differing:
         raise UserError(
