@@ -169,7 +169,9 @@ def _push_once(task, compiled, server, worker, number, fetched):
     grads, versions, totals = None, None, {}  # a single gradient is added to nothing
     for step in range(number * task.push_every, (number + 1) * task.push_every):
         if fetched is None or step % task.fetch_every == 0:
-            fetched = server.fetch()
+            held, fetched = fetched, server.fetch()
+            if held is not None and step % task.push_every:  # what was seen since the last push
+                fetched = fetched._replace(batch_stats=held.batch_stats)
         versions = versions or fetched.versions
         if grads is None and task.push_every > 1:
             grads = jax.tree.map(jnp.zeros_like, fetched.params)
