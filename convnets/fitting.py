@@ -133,7 +133,7 @@ def _make_plan(model, dataset, given, origin, state, saved):
         origin = saved.get("origin", "state" if start else None)
         normalization = Normalization(**saved["dataset"]["normalization"])
         for name in ("batch_size", "steps_per_call"):  # the defaults depend on the devices
-            if getattr(given, name) is None and given.parallel != "parameter-server":
+            if getattr(given, name) is None:
                 given = dataclasses.replace(given, **{name: saved[name]})
     elif state is not None:
         start, normalization = int(state.step), state.normalization

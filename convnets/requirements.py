@@ -147,12 +147,17 @@ NOT_ASYNCHRONOUS = {
     "layer_decay": "shards see a part of the parameters each",
 }
 
+ONLY = {"devices": 1, "steps_per_call": 1}  # what may be said all the same, and is in a config
+
 
 def require_asynchronous(options: TrainingOptions) -> None:
     """Refuses what a parameter server does not do, and its own options elsewhere."""
     usual = TrainingOptions()
-    given = {name: getattr(options, name) for name in (*SERVER, *NOT_ASYNCHRONOUS)}
-    given = [name for name, value in given.items() if value not in (getattr(usual, name), ())]
+    given = [
+        name
+        for name in (*SERVER, *NOT_ASYNCHRONOUS)
+        if getattr(options, name) not in (getattr(usual, name), ONLY.get(name))
+    ]
     if not uses_server(options):
         of_server = [name for name in given if name in SERVER]
         if of_server:

@@ -44,7 +44,7 @@ class Config(Common):
     """Of the initialization, the order of the data and the augmentation."""
     data: str = "mnist"
     """As for `convnets train`."""
-    epochs: float = 4
+    epochs: float = 3
     batch_size: int = 128
     learning_rate: float = 0.01
     """Of Adagrad, at its largest; a cosine brings it to zero."""
@@ -176,8 +176,8 @@ def table(archive: dict) -> str:
         )
     used = archive["settings"]
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Means over {len(errors(archive, ONE))} seed(s); "
-        f"pushes to each of {used['shards']} shards, of all seeds together; {used['workers']} "
+        f"{format_table(rows)}\n\n{origin(archive)} Means over {len(errors(archive, ONE))} "
+        f"seed(s); pushes to each of {used['shards']} shards, of all seeds together; {used['workers']} "
         "workers. All share the cores, so that nothing is said of speed on several machines."
     )
 

@@ -23,7 +23,7 @@ def plan_for(**options):
     ("options", "message"),
     [
         ({"accumulate": 2}, "takes no accumulate: gradients are accumulated by push_every"),
-        ({"devices": 1}, "takes no devices"),
+        ({"devices": 2}, "takes no devices"),
         ({"steps_per_call": 2}, "takes no steps_per_call"),
         ({"ema": 0.9}, "takes no ema"),
         ({"sam": 0.1}, "takes no sam"),
