@@ -177,8 +177,8 @@ def table(archive: dict) -> str:
     used = archive["settings"]
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Means over {len(errors(archive, ONE))} "
-        f"seed(s); pushes to each of {used['shards']} shards, of all seeds together; {used['workers']} "
-        "workers. All share the cores, so that nothing is said of speed on several machines."
+        f"seed(s); {used['workers']} workers; pushes to each of {used['shards']} shards, of all "
+        "seeds together. All share the cores, so that nothing is said of speed on several machines."
     )
 
 

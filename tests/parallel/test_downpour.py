@@ -149,12 +149,12 @@ def test_fit_trains_a_network_with_batch_norm(ray):
     assert (line["step"], line["test_examples"]) == (80, 50)
     assert line["server"]["sent"] == line["server"]["applied"] == 160
     losses = column(first, "train_loss")
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] / 2
     assert not np.array_equal(first.state.batch_stats["norm"]["mean"], np.zeros(784))
     options |= {"parallel": "jit", "workers": 0, "shards": 1, "devices": 1, "optimizer": "adagrad"}
     more = convnets.fit(Normed(), few_digits(), state=first.state, steps=20, **options)
     assert int(more.state.step) == 100
-    assert column(more, "train_loss")[0] < losses[0] - 0.5
+    assert column(more, "train_loss")[0] < losses[0] / 2
     server = {"parallel": "parameter-server", "workers": 1, "devices": None}
     last = convnets.fit(Normed(), few_digits(), state=more.state, steps=1, **{**options, **server})
     assert int(last.state.step) == 101
@@ -191,8 +191,6 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path):
         last = checkpoints.steps()[-1]
     _, error = shell.run("train", "--resume", "--workdir", workdir, "--workers", 3, code=2)
     assert "workers: 2 in the run, 3 now" in error
-    _, error = shell.run("train", "--resume", "--workdir", workdir, "--parallel", "jit", code=2)
-    assert "parallel: 'parameter-server' in the run, 'jit' now" in error
     out, error = shell.run("train", "--resume", "--workdir", workdir, "--steps", last + 60)
     assert f"going on from the checkpoint of step {last}" in out
     line = json.loads(metrics.read_text().splitlines()[-1])
