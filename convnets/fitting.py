@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from . import parallel
+from .asynchronous import train_asynchronously
 from .errors import NotFiniteError, UserError
 from .opening import opened, where_to_go_on
 from .ops.image import Normalization
@@ -19,6 +20,7 @@ from .training import journal, loop, reporting
 from .training.interruption import interruption
 from .training.options import create_options, read_options
 from .training.recording import Record
+from .training.server_options import uses_server
 from .training.state import TrainState
 
 
@@ -164,6 +166,11 @@ def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: 
         print(plan.describe())
     if number >= plan.stop or record.stopped:
         return _finished(plan, state, record, progress)
+    if uses_server(plan.options):
+        with _naming_the_last_checkpoint(record):
+            received = partial(signal_after, number)
+            state, signal = train_asynchronously(plan, state, record, received, progress)
+        return Result(state, record.history, signal)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
         batches = stack.enter_context(contextlib.closing(plan.batches(number)))

@@ -18,6 +18,7 @@ from .ops import image
 from .plans import Plan
 from .requirements import (
     read_variables,
+    require_asynchronous,
     require_batch_norm,
     require_classes,
     require_kinds,
@@ -27,12 +28,14 @@ from .requirements import (
 from .runs import with_batch_norm_groups, with_precision
 from .training import optimizers
 from .training.options import TrainingOptions
+from .training.server_options import round_steps, uses_server, without_limits
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
 from .training.update_rule import climb, create_update_rule
 
 EPOCHS, BATCH_SIZE = 30, 64  # where neither is given
+WORKERS = 2  # of a parameter server, where nothing else is asked for
 STEPS_PER_CALL = 10  # on accelerators, where nothing else is asked for
 
 
@@ -69,8 +72,9 @@ def make_plan(
 
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
-    mesh = _choose_mesh(options, mesh, rules)
     require_kinds(model, dataset)
+    require_asynchronous(options)
+    mesh = _choose_mesh(options, mesh, rules)
     options = _fill_in(options, len(dataset.train), mesh)
     parallel.require_divisible(options.batch_size, parallel.data_parts(mesh))
     require_strategy(options, start, parallel.data_parts(mesh))
@@ -97,14 +101,14 @@ def make_plan(
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
-    learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
+    rule = without_limits(options) if uses_server(options) else options
+    learning_rate, optimizer, observe = create_update_rule(rule, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
     examples = resident_examples(dataset.train, crop)
+    strategy = "jit" if uses_server(options) else options.parallel
     parallel.parameter_specs(params, mesh, rules)  # refuses rules that do not fit
     parts = {"mesh": mesh, "rules": rules, "shard_optimizer": options.shard_optimizer}
-    compiled = partial(
-        parallel.compile, strategy=options.parallel, lowering=options.lowering, **parts
-    )
+    compiled = partial(parallel.compile, strategy=strategy, lowering=options.lowering, **parts)
     step = _make_step(loss_fn, optimizer, options, partial(compiled, examples=examples))
     return Plan(
         options=options,
@@ -116,6 +120,8 @@ def make_plan(
         evaluate_every=evaluate_every,
         checkpoint_every=options.checkpoint_every or evaluate_every,
         learning_rate=learning_rate,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
         observe=observe,
         recompute=_make_recompute(model, dataset, options, compiled),
         step=step,
@@ -130,6 +136,12 @@ def make_plan(
 def _choose_mesh(options, mesh, rules):
     """The mesh that was given, or that of the options; with an axis `model` where it is asked for,
     or where rules may name it."""
+    if uses_server(options):
+        if mesh is not None or rules:
+            raise UserError("a parameter server has no mesh: leave out mesh and rules")
+        if parallel.is_connected():
+            raise UserError("a parameter server starts its own processes: run it in one")
+        return parallel.create_mesh(1)
     if mesh is None:
         model = options.model_parallel if options.model_parallel > 1 or rules else None
         return parallel.create_mesh(options.devices, model=model)
@@ -143,8 +155,12 @@ def _fill_in(options, examples, mesh):
     """The options with what depends on others: batch size, learning rate, epochs, …."""
     batch_size, rate, epochs = options.batch_size, options.learning_rate, options.epochs
     calls, devices = options.steps_per_call, parallel.data_parts(mesh)
-    every = options.average_every
-    if calls is None and every > 1:  # a state between two averages is none
+    optimizer, every = options.optimizer, options.average_every
+    if optimizer is None:
+        optimizer = "adagrad" if uses_server(options) else "adam"
+    if uses_server(options):
+        calls = 1
+    elif calls is None and every > 1:  # a state between two averages is none
         calls = every
     elif calls is None:  # on the CPU a loop on the device is slower than the host
         calls = 1 if mesh.devices.flat[0].platform == "cpu" else STEPS_PER_CALL
@@ -153,8 +169,8 @@ def _fill_in(options, examples, mesh):
         batch_size = math.ceil(BATCH_SIZE / multiple) * multiple
         if examples < batch_size:
             batch_size = max(examples // multiple, 1) * multiple
-    if rate is None and isinstance(options.optimizer, str) and not callable(options.schedule):
-        rate = optimizers.default_learning_rate(options.optimizer)
+    if rate is None and isinstance(optimizer, str) and not callable(options.schedule):
+        rate = optimizers.default_learning_rate(optimizer)
     if epochs is None and options.steps is None:
         epochs = EPOCHS
     with ops.lowering(options.lowering or ops.requested_lowering()):
@@ -165,7 +181,9 @@ def _fill_in(options, examples, mesh):
         options,
         **{name: _round_up(steps, every) for name, steps in given.items()},
         batch_size=batch_size,
+        optimizer=optimizer,
         learning_rate=rate,
+        workers=(options.workers or WORKERS) if uses_server(options) else options.workers,
         epochs=epochs,
         steps_per_call=calls,
         lowering=lowering,
@@ -176,6 +194,8 @@ def _count_steps(options, examples):
     steps = options.steps
     if steps is None:
         steps = math.ceil(options.epochs * examples / options.batch_size)
+    if uses_server(options):
+        return round_steps(options, steps)
     return _round_up(steps, math.lcm(options.accumulate, options.average_every))
 
 

@@ -17,6 +17,7 @@ from .runs import evaluate_splits
 from .training import schedules
 from .training.flattening import flatten, unflatten
 from .training.options import NOT_SAVED, TrainingOptions
+from .training.server_options import steps_of_an_update, uses_server
 from .training.state import TrainState
 
 RECORDED = ("convnets", "jax", "jaxlib", "flax", "optax")  # versions that decide the numbers
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
       start, stop: the steps that the run, not merely this part of it, goes from and to.
       evaluate_every, checkpoint_every: in steps.
       learning_rate: of the number of updates before; None for an optimizer of the caller's own.
+      loss_fn, optimizer: what the step is made of.
       observe: `(opt_state, validation loss) -> opt_state`, None without a plateau schedule.
       recompute: `state -> state` before evaluations, with exact batch statistics where asked for;
         from there on averages run, which are what a checkpoint between evaluations has.
@@ -50,6 +52,8 @@ class Plan(NamedTuple):
     evaluate_every: int
     checkpoint_every: int
     learning_rate: Callable[[int], float] | None
+    loss_fn: Callable
+    optimizer: optax.GradientTransformation
     observe: Callable | None
     recompute: Callable[[TrainState], TrainState]
     step: parallel.CompiledStep
@@ -59,12 +63,14 @@ class Plan(NamedTuple):
 
     def describe(self) -> str:
         """The run in one line."""
-        devices = list(self.step.mesh.devices.flat)
-        kind = devices[0].device_kind
+        options, devices = self.options, list(self.step.mesh.devices.flat)
+        where = f"{len(devices)} x {devices[0].device_kind}"
+        if uses_server(options):
+            where = f"{options.workers} workers, {options.shards} shards"
         sizes = [f"{len(source):,} {split}" for split, source in self.dataset.splits.items()]
         return (
-            f"{self.dataset.name}: {', '.join(sizes)}; steps of {self.options.batch_size} examples "
-            f"up to step {self.stop:,}; {self.options.parallel}, {len(devices)} x {kind}"
+            f"{self.dataset.name}: {', '.join(sizes)}; steps of {options.batch_size} examples "
+            f"up to step {self.stop:,}; {options.parallel}, {where}"
         )
 
     def adopt(self, state: TrainState) -> TrainState:
@@ -92,21 +98,29 @@ class Plan(NamedTuple):
         """Passes over the training split after a number of steps."""
         return number * self.options.batch_size / len(self.dataset.train)
 
-    def is_due(self, number: int, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
-        return number % every == 0 or number == self.stop
+    def is_due(self, number: int, every: int, before: int | None = None) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now, or has
+        come due since another step."""
+        before = number - 1 if before is None else before
+        return number // every > before // every or number == self.stop
 
     def next_stop(self, number: int) -> int:
         """The next step at which anything is due."""
-        periods = (self.options.log_every, self.evaluate_every, self.checkpoint_every)
+        every = self.options.log_every
+        return min(self.next_look(number), number - number % every + every)
+
+    def next_look(self, number: int) -> int:
+        """The next step at which the state is evaluated or saved."""
+        periods = (self.evaluate_every, self.checkpoint_every)
         return min(self.stop, *(number - number % every + every for every in periods))
 
     def rate(self, number: int, state: TrainState) -> float | None:
         """The learning rate of the step before, None for an optimizer of the caller's own."""
         if self.learning_rate is None:
             return None
-        updates = (number - 1) // self.options.accumulate
-        return float(self.learning_rate(updates)) * schedules.plateau_scale(state.opt_state)
+        updates = (number - 1) // steps_of_an_update(self.options)
+        scale = 1.0 if uses_server(self.options) else schedules.plateau_scale(state.opt_state)
+        return float(self.learning_rate(updates)) * scale
 
     def evaluate(self, state: TrainState) -> dict:
         """Every metric on validation, where there is such a split, and on test."""

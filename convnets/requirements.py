@@ -12,6 +12,7 @@ from . import data
 from .errors import UserError, unknown
 from .layers import BatchNorm
 from .training.options import TrainingOptions
+from .training.server_options import SERVER, uses_server
 from .weights.importing import require_same_names
 
 SHOWN = 5  # variables in an error
@@ -169,3 +170,45 @@ def require_validation(dataset, options: TrainingOptions) -> None:
     for what, asked in needs.items():
         if asked and dataset.validation is None:
             raise UserError(f"{what} on a validation split: set a share apart, as validation 0.1")
+
+
+# What a parameter server does not do, and what to take in its place.
+NOT_ASYNCHRONOUS = {
+    "accumulate": "gradients are accumulated by push_every",
+    "devices": "each worker computes on one device",
+    "steps_per_call": "each worker computes one step at a time",
+    "ema": "no process sees all parameters after each update",
+    "sam": "workers compute one gradient a step",
+    "freeze": "shards see a part of the parameters each",
+    "rate_scales": "shards see a part of the parameters each",
+    "layer_decay": "shards see a part of the parameters each",
+}
+
+ONLY = {"devices": 1, "steps_per_call": 1}  # what may be said all the same, and is in a config
+
+
+def require_asynchronous(options: TrainingOptions) -> None:
+    """Refuses what a parameter server does not do, and its own options elsewhere."""
+    usual = TrainingOptions()
+    given = [
+        name
+        for name in (*SERVER, *NOT_ASYNCHRONOUS)
+        if getattr(options, name) not in (getattr(usual, name), ONLY.get(name))
+    ]
+    if not uses_server(options):
+        of_server = [name for name in given if name in SERVER]
+        if of_server:
+            raise UserError(
+                f"{', '.join(of_server)}: of a parameter server alone, as parallel parameter-server"
+            )
+        return
+    for name in given:
+        if name in NOT_ASYNCHRONOUS:
+            raise UserError(f"a parameter server takes no {name}: {NOT_ASYNCHRONOUS[name]}")
+    if options.schedule == "plateau":
+        raise UserError("a parameter server takes no plateau: its shards see no validation loss")
+    if options.ray_address is not None and options.workdir is None:
+        raise UserError(
+            "with a Ray cluster give a workdir that all its machines see: a shard that dies is "
+            "restored from there"
+        )

@@ -27,6 +27,15 @@ class Small(nn.Module):
         return Dense(10, name="head")(global_average_pool(x))
 
 
+class Normed(nn.Module):
+    """One that learns within a few steps, with batch norm."""
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = images.reshape(len(images), -1)
+        return Dense(10, name="head")(BatchNorm(name="norm")(x, train=train))
+
+
 @functools.cache
 def few_digits() -> convnets.data.Dataset:
     """120 digits to train on, 40 for validation, 50 for test."""

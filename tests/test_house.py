@@ -44,6 +44,7 @@ LEVELS = {
     "requirements": 4,
     "plans": 5,
     "planning": 6,
+    "asynchronous": 6,
     "opening": 6,
     "launching": 9,
     "prediction": 6,

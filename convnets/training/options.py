@@ -8,26 +8,16 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, unknown
 from .reading import READERS, satisfies
+from .server_options import SERVER, ServerOptions
 
 # What may differ when a run is resumed; every other setting must be as it was.
 MAY_CHANGE = (
-    "epochs",
-    "steps",
-    "workers",
-    "devices",
-    "parallel",
-    "model_parallel",
-    "shard_optimizer",
-    "lowering",
-    "log_every",
-    "checkpoint_every",
-    "early_stopping",
-    "keep",
-    "data_dir",
+    *("epochs", "steps", "workers", "devices", "parallel", "model_parallel", "shard_optimizer"),
+    *("lowering", "log_every", "checkpoint_every", "early_stopping", "keep", "data_dir"),
+    *("staleness_bound", "ray_address"),
 )
-
-
 LATER = (  # which older configs lack: as by default
+    *SERVER,
     "model_parallel",
     "shard_optimizer",
     "average_every",
@@ -37,7 +27,7 @@ NOT_SAVED = ("workdir", "resume")  # in a run's config: where it lies, and how i
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(ServerOptions):
     """How to train. Durations are in steps."""
 
     epochs: float | None = None
@@ -47,9 +37,9 @@ class TrainingOptions:
     batch_size: int | None = None
     """Examples in a step, over all devices. None: 64, or near it where the devices do not divide it
     or the data are fewer."""
-    optimizer: str = "adam"
+    optimizer: str | None = None
     """sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lars, lamb or muon. In Python an
-    Optax transformation too."""
+    Optax transformation too. None: adam; on a parameter server adagrad."""
     learning_rate: float | None = None
     """Largest learning rate. None: as fits the optimizer."""
     schedule: str = "cosine"
@@ -117,11 +107,13 @@ class TrainingOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters, statistics and losses stay float32."""
     workers: int = 0
-    """Processes that decode images ahead, where they are not decoded once for all; 0: threads."""
+    """Processes that decode images ahead, where they are not decoded once for all; 0: threads. With
+    a parameter server those that compute gradients; 0: two."""
     devices: int | None = None
     """Number of devices. None: all."""
-    parallel: Literal["jit", "shard_map", "pmap"] = "jit"
-    """How the step is compiled for many devices; all give the same numbers."""
+    parallel: Literal["jit", "shard_map", "pmap", "parameter-server"] = "jit"
+    """How the step is compiled for many devices, with the same numbers each; or parameter-server,
+    asynchronous workers, for which a step is a batch of any worker."""
     model_parallel: int = 1
     """Devices over which each copy of the model is spread: large dense and locally connected
     layers by features, the maps of convolutions by rows. Under jit; the numbers stay the same."""
@@ -146,7 +138,8 @@ class TrainingOptions:
     resume: bool = False
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, model_parallel, shard_optimizer,
-    lowering, log_every, checkpoint_every, early_stopping, keep, data_dir."""
+    lowering, log_every, checkpoint_every, early_stopping, keep, data_dir, staleness_bound,
+    ray_address."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
     early_stopping: int | None = None
@@ -207,11 +200,12 @@ def require_ranges(options: TrainingOptions) -> None:
 
     counts = "batch_size evaluate_every checkpoint_every accumulate keep log_every devices "
     counts += "model_parallel average_every steps_per_call batch_norm_group recompute_statistics "
-    counts += "early_stopping"
+    counts += "early_stopping shards push_every fetch_every"
     require(counts, lambda x: operator.index(x) >= 1, "a whole number, at least 1")
     require("seed", lambda x: 0 <= operator.index(x) < 2**32, "from 0 to 2**32 - 1")
     require("steps", lambda x: 0 <= operator.index(x) < 2**31, "from 0 to 2**31 - 1")
-    require("warmup workers", lambda x: operator.index(x) >= 0, "a whole number, not negative")
+    durations = "warmup workers warm_start staleness_bound"
+    require(durations, lambda x: operator.index(x) >= 0, "a whole number, not negative")
     require("weight_decay", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("epochs", lambda x: 0 <= x < math.inf, "not negative and finite")
     require("ema label_smoothing", lambda x: 0 <= x < 1, "in [0, 1)")
@@ -221,7 +215,7 @@ def require_ranges(options: TrainingOptions) -> None:
     for field in dataclasses.fields(TrainingOptions):
         if field.default is not None and getattr(options, field.name) is None:
             raise UserError(f"{field.name} must not be None")
-    if not isinstance(options.optimizer, str):
+    if not isinstance(options.optimizer, str | None):
         _require_transformation(options.optimizer)
     for name, kind in get_type_hints(TrainingOptions).items():
         if get_origin(kind) is Literal and getattr(options, name) not in get_args(kind):

@@ -22,6 +22,7 @@ class Record:
       history: every line so far.
       meter: the sums of the training metrics since the last line about them.
       saved: the step of the last checkpoint, also where another process writes it, or None.
+      server: what a parameter server has counted, as JSON data; None without one.
     """
 
     def __init__(
@@ -32,13 +33,21 @@ class Record:
         history: list[dict] = (),
         patience: int | None = None,
     ):
-        begun = {"step": None, "window": {}, "best": None, "stale": 0, "seconds": 0.0}
+        begun = {
+            "step": None,
+            "window": {},
+            "best": None,
+            "stale": 0,
+            "seconds": 0.0,
+            "server": None,
+        }
         host = begun | (host or {})
         self.workdir = workdir
         self.checkpoints = checkpoints
         self.history = list(history)
         self.meter = Meter(host["window"])
         self.saved = host["step"]
+        self.server = host["server"]
         self._patience = patience
         self._stale = host["stale"]
         self._best = host["best"]
@@ -92,6 +101,7 @@ class Record:
             "best": self._best,
             "stale": self._stale,
             "seconds": self.seconds,
+            "server": self.server,
         }
         last = self.history[-1] if self.history else {}
         self.checkpoints.save(number, state, host, _validation(last, number))

@@ -113,4 +113,7 @@ def describe(line: dict) -> str:
 
 
 def _describe_speed(line):
-    return f"{line['images_per_second']:,.0f} images/s, {line['data_wait']:.0%} waiting for data"
+    text = f"{line['images_per_second']:,.0f} images/s"
+    if "data_wait" not in line:  # workers of a parameter server, each with a wait of its own
+        return text
+    return f"{text}, {line['data_wait']:.0%} waiting for data"

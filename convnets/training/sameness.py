@@ -9,7 +9,10 @@ def require_same_run(saved: dict, given: dict) -> None:
 
     Raises: UserError that shows both values of what differs.
     """
-    differing = _differing(saved, given, "in the run", "now", MAY_CHANGE)
+    may_change = {*MAY_CHANGE}
+    if "parameter-server" in (saved.get("parallel"), given["parallel"]):
+        may_change -= {"parallel", "workers"}
+    differing = _differing(saved, given, "in the run", "now", may_change)
     if differing:
         raise UserError(
             f"the run cannot be resumed with other settings ({differing}); "

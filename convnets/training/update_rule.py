@@ -11,6 +11,7 @@ from .optimizers import create_optimizer
 from .options import TrainingOptions
 from .schedules import create_schedule, reduce_on_plateau
 from .selection import join_scales, scale_rates
+from .server_options import steps_of_an_update
 from .sharpness import sharpness_aware
 
 # What an optimizer of the caller's own would not hear of.
@@ -45,12 +46,13 @@ def create_update_rule(
         _require_untouched(options, OF_THE_NAMED)
         return None, optax.with_extra_args_support(options.optimizer), None
     # Options count steps, an optimizer its updates; a state that is given brings earlier ones.
-    before, updates = start // options.accumulate, (stop - start) // options.accumulate
-    warmup = math.ceil(options.warmup / options.accumulate)
-    if options.accumulate > 1 and warmup and warmup >= updates:
+    each = steps_of_an_update(options)
+    before, updates = start // each, (stop - start) // each
+    warmup = math.ceil(options.warmup / each)
+    if each > 1 and warmup and warmup >= updates:
         raise UserError(
-            f"a warm-up of {options.warmup} steps leaves no update, of {options.accumulate} steps "
-            f"each, in a run of {stop - start}"
+            f"a warm-up of {options.warmup} steps leaves no update, of {each} steps each, in a run "
+            f"of {stop - start}"
         )
     schedule = options.schedule
     if not callable(schedule):

@@ -1,0 +1,258 @@
+"""Downpour: asynchronous SGD, workers and shards of a parameter server as processes under Ray.
+
+Reference: Dean et al. 2012, "Large scale distributed deep networks", section 4.1. Differs: shards
+are processes of one parameter each, not of one range of keys; a worker that died is started again.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import optax
+
+from ..errors import UserError
+from .actors import GradientWorker, ServerShard, call, call_all, died, names
+from .gate import Announced, Gate
+from .parameter_server import Counts, Shard, add_histograms, paths_of
+from .ray_cluster import connected, environment
+from .shard_files import counts_from_json, counts_to_json, shard_file, write_shard
+from .workers import Task
+
+RESTARTS = 10  # of each worker and of each shard
+POLL_SECONDS = 0.2
+
+
+class Report(NamedTuple):
+    """What has become of all pushes: each was sent to every shard, and counts once for each.
+
+    Attributes:
+      sent: pushes, repeated ones too, as the workers announced them: applied + dropped + lost.
+      applied, dropped, missing, ahead, staleness: sums of the shards' `Counts`.
+      lost: they died on the way, with the worker or the shard, or with the shard after it had
+        taken them.
+      restarts: how often each actor was started again, as `{"worker 1": 1}`.
+      shards: the counts of each.
+    """
+
+    sent: int
+    applied: int
+    dropped: int
+    lost: int
+    missing: int
+    ahead: int
+    staleness: dict[int, int]
+    restarts: dict[str, int]
+    shards: list[Counts]
+
+    def describe(self) -> str:
+        """The sums in a line."""
+        ages = sum(age * many for age, many in self.staleness.items())
+        mean = ages / max(sum(self.staleness.values()), 1)
+        text = (
+            f"pushes to shards: {self.sent:,} sent = {self.applied:,} applied + {self.dropped:,} "
+            f"dropped + {self.lost:,} lost; staleness {mean:.2f} on average"
+        )
+        again = [f"{name} ({many})" for name, many in self.restarts.items()]
+        return text + (f"; started again: {', '.join(again)}" if again else "")
+
+    def as_json(self) -> dict:
+        """What a line of `metrics.jsonl` says."""
+        fields = self._asdict()
+        del fields["shards"]
+        staleness = {str(age): many for age, many in self.staleness.items()}
+        return fields | {"staleness": staleness}
+
+
+def make_report(counts: list[Counts], heard: Announced) -> Report:
+    """The report while nothing is on its way.
+
+    >>> counts = [Counts((2,), applied=2, dropped=1, staleness={0: 2})]
+    >>> heard = Announced((2,), (4,), {}, {}, {"worker 0": 2, "shard 0": 1})
+    >>> make_report(counts, heard).describe()
+    'pushes to shards: 4 sent = 2 applied + 1 dropped + 1 lost; staleness 0.00 on average; \
+started again: worker 0 (1)'
+    """
+    sums = {
+        name: sum(getattr(each, name) for each in counts)
+        for name in ("applied", "dropped", "missing", "ahead")
+    }
+    sent = sum(heard.sent)
+    restarts = {name: births - 1 for name, births in heard.births.items() if births > 1}
+    return Report(
+        sent=sent,
+        lost=sent - sums["applied"] - sums["dropped"],
+        staleness=add_histograms([each.staleness for each in counts]),
+        restarts=restarts,
+        shards=counts,
+        **sums,
+    )
+
+
+class Downpour:
+    """A parameter server and its workers, under way; `run_downpour` starts one.
+
+    Attributes:
+      done: of each worker the number of its last push.
+    """
+
+    def __init__(self, ray, task: Task, shards: list, workers: list, gate):
+        self._ray, self._task = ray, task
+        self._shards, self._workers, self._gate = shards, workers, gate
+        self.done = call("the gate", gate.read).done
+
+    def run(
+        self,
+        until: int,
+        *,
+        tick: Callable[[Announced], None] = lambda heard: None,
+        stop: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Has every worker work until it has made so many pushes; then nothing is on its way.
+
+        Args:
+          until: the number of the last push.
+          tick: called some times a second with what the gate has heard.
+          stop: asked as often; where it answers, every worker ends after its push under way.
+
+        Raises: UserError for a worker or a shard that died too often, and for what a user can mend
+        in what the workers do.
+        """
+        warm = self._task.begun[-1] if len(self._workers) > 1 else 0
+        some = self._workers[:1] if until <= warm else self._workers
+        running = {worker.run.remote(until): index for index, worker in enumerate(some)}
+        paused = False
+        while running:
+            finished, _ = self._ray.wait(list(running), timeout=POLL_SECONDS)
+            for ref in finished:
+                index = running.pop(ref)
+                if not self._is_done(index, ref):
+                    running[self._workers[index].run.remote(until)] = index
+            tick(self.hear())
+            if not paused and stop():
+                call("the gate", self._gate.pause)
+                paused = True
+        if paused:
+            call("the gate", self._gate.pause, False)
+        heard = self.hear()
+        self.done = heard.done
+        tick(heard)
+
+    def hear(self) -> Announced:
+        """What the gate has heard; the sums of metrics begin anew."""
+        return call("the gate", self._gate.read)
+
+    def read(self) -> list[Shard]:
+        """All shards, on the host."""
+        found = self._ask_shards("read")
+        return [Shard(*trees, counts) for trees, counts in found]
+
+    def save(self) -> None:
+        """Has every shard write the file from which it would be restored."""
+        self._ask_shards("save")
+
+    def _ask_shards(self, method):
+        methods = [getattr(shard, method) for shard in self._shards]
+        return call_all(names("shard", self._shards), methods)
+
+    def _is_done(self, index, ref) -> bool:
+        """Whether a worker has ended its work; not if it died, and is coming back."""
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.ActorUnavailableError:
+            return False
+        except self._ray.exceptions.ActorDiedError as error:
+            raise died(f"worker {index}", error) from None
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(f"worker {index}: {error.cause}") from None
+            raise
+        return True
+
+
+@contextlib.contextmanager
+def run_downpour(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    shards: list[Shard],
+    *,
+    folder: Path | None = None,
+    address: str | None = None,
+    sent: tuple[int, ...] | None = None,
+    staleness_bound: int | None = None,
+) -> Iterator[Downpour]:
+    """Starts shards and workers; on leaving they are gone.
+
+    Args:
+      task: what workers do.
+      optimizer: of the shards.
+      shards: from `create_shards`, with the counts to go on from.
+      folder: for the shards' files; None for one that is forgotten. With processes on several
+        machines, one that all of them see.
+      address: of a Ray cluster; None starts one on this machine.
+      sent: of each shard the pushes sent to it before.
+      staleness_bound: see `Gate`.
+
+    A worker that dies is started again and goes on after its last push that was applied; a shard
+    that dies is restored from its file, which is there from the beginning, and what it had taken
+    since counts as lost. Each may die ten times.
+
+    Raises: UserError where Ray is missing or does not start.
+    """
+    counts = [shard.counts for shard in shards]
+    done = tuple(max(numbers) for numbers in zip(*(each.numbers for each in counts)))
+    with connected(address, (task, _traffic(task, shards))) as (ray, temporary):
+        folder = temporary / "shards" if folder is None else Path(folder).absolute()
+        for index, shard in enumerate(shards):
+            write_shard(shard_file(folder, index), shard)
+        spread = {"scheduling_strategy": "SPREAD"} if address else {}
+        variables = environment(None if address else task.workers)
+
+        def remote(kind, restarts, **besides):
+            return ray.remote(kind).options(
+                num_cpus=0,
+                max_restarts=restarts,
+                max_task_retries=0,
+                runtime_env={"env_vars": variables | besides},
+                **spread,
+            )
+
+        gate = remote(Gate, 0).remote(done, sent or (0,) * len(shards), staleness_bound)
+        servers = [
+            remote(ServerShard, RESTARTS, JAX_PLATFORMS="cpu").remote(
+                index, str(shard_file(folder, index)), optimizer, task.workers, gate
+            )
+            for index in range(len(shards))
+        ]
+        shipped, paths = ray.put(task), paths_of(shards)
+        workers = [
+            remote(GradientWorker, RESTARTS).remote(index, shipped, servers, paths, gate)
+            for index in range(task.workers)
+        ]
+        yield Downpour(ray, task, servers, workers, gate)
+
+
+def _traffic(task, shards):
+    """About what is on its way at once: what every worker fetches and pushes."""
+    return [shard[:2] for shard in shards] * (task.workers + 1)
+
+
+def counts_for(task: Task, shards: int, saved: dict | None) -> tuple[list[Counts], tuple | None]:
+    """The counts that shards begin with, and what was sent before.
+
+    Args:
+      saved: from `saved_counts`, None for a run that begins.
+
+    Raises: UserError for counts of another number of shards or workers.
+    """
+    if saved is None:
+        return [Counts(task.begun)] * shards, None
+    counts = [counts_from_json(each) for each in saved["shards"]]
+    if len(counts) != shards or any(len(each.numbers) != task.workers for each in counts):
+        raise UserError("the checkpoint is of another number of shards or workers")
+    return counts, tuple(saved["sent"])
+
+
+def saved_counts(counts: list[Counts], heard: Announced) -> dict:
+    """What a checkpoint keeps of counts, as JSON data."""
+    return {"shards": [counts_to_json(each) for each in counts], "sent": heard.sent}

@@ -1,0 +1,215 @@
+"""Workers and shards as processes under Ray: they train, die, come back, stop and go on."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import convnets
+from convnets.parallel import actors, downpour, ray_cluster
+from convnets.parallel.parameter_server import Counts, create_shards, join_shards
+from tests import shell
+from tests.small_runs import Normed, column, few_digits
+from tests.sockets import listening, tree
+
+from .quadratics import PARAMS, RATE, STATS, task
+
+SGD = optax.sgd(RATE)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """One Ray for all tests of this file that start none of their own."""
+    with ray_cluster.connected(None, None) as (module, _):
+        yield module
+
+
+@contextlib.contextmanager
+def served(ray, quadratic, shards=2, **options):
+    counts = [Counts(quadratic.begun)] * shards
+    parts = create_shards(PARAMS, STATS, SGD.init(PARAMS), SGD, shards, counts)
+    with downpour.run_downpour(quadratic, SGD, parts, **options) as server:
+        yield server
+
+
+def report_of(server):
+    return downpour.make_report([shard.counts for shard in server.read()], server.hear())
+
+
+class Killer:
+    """Kills actors, each once, as soon as so many pushes are announced."""
+
+    def __init__(self, **victims):
+        self.victims = {name.replace("_", " "): number for name, number in victims.items()}
+
+    def __call__(self, heard):
+        for name, number in list(self.victims.items()):
+            if sum(heard.sent) >= number and name in heard.processes:
+                os.kill(heard.processes[name], signal.SIGKILL)
+                del self.victims[name]
+
+
+def test_every_push_is_applied_once_and_parameters_are_the_sum(ray):
+    quadratic = task(2, push_every=2, warm_start=4)
+    with served(ray, quadratic, staleness_bound=1) as server:
+        server.run(quadratic.until(4))
+        assert server.done == (2, 2)  # the first alone
+        server.run(quadratic.until(24))
+        assert server.done == (7, 7)
+        report, shards = report_of(server), server.read()
+        assert all(address == "127.0.0.1" for address, _ in listening(os.getpid()))
+        assert len(listening(os.getpid())) > 3
+    assert (report.sent, report.applied) == (24, 24)  # 2 + 2 * 5 pushes to two shards
+    assert (report.dropped, report.lost, report.missing, report.ahead) == (0, 0, 0, 0)
+    assert sum(report.staleness.values()) == 24
+    assert max(report.staleness) <= 3  # at most 2 * bound + 1 of the one other worker
+    assert report.restarts == {}
+    params, stats, _ = join_shards(shards, SGD.init(PARAMS))
+    assert 0 < params["b"][0] < 2  # on the way to the mean of the batches
+    assert np.ptp(params["b"]) == 0
+    assert stats["mean"].shape == (3,)
+    for shard in report.shards:
+        assert shard.numbers == (7, 7)
+
+
+def test_a_worker_and_a_shard_that_are_killed_come_back(ray, tmp_path):
+    quadratic = task(2, seconds=0.02)
+    with served(ray, quadratic, folder=tmp_path) as server:
+        server.run(10)
+        server.save()
+        killer = Killer(worker_1=60, shard_0=90)
+        server.run(60, tick=killer)
+        assert not killer.victims
+        assert server.done == (60, 60)
+        report = report_of(server)
+    assert report.restarts == {"worker 1": 1, "shard 0": 1}
+    assert report.sent == report.applied + report.dropped + report.lost
+    assert report.sent >= 2 * 120
+    forgetful, steady = report.shards
+    for counts in report.shards:
+        assert counts.numbers == (60, 60)
+        assert counts.applied + counts.missing == 120  # each number is there, or known to be not
+        assert sum(counts.staleness.values()) + counts.ahead == counts.applied
+    assert steady.missing <= 1  # of the worker that was killed
+    assert steady.ahead == 0
+    assert forgetful.missing > 1  # what the shard had taken since its file
+    assert forgetful.applied >= 20
+    assert report.lost >= report.missing
+
+
+def test_who_dies_too_often_is_named(ray, monkeypatch):
+    monkeypatch.setattr(downpour, "RESTARTS", 0)
+    for victim, expected in (("shard_0", "shard 0"), ("worker_0", "worker 0")):
+        quadratic = task(1, seconds=0.05)
+        with (
+            served(ray, quadratic, shards=1) as server,
+            pytest.raises(convnets.UserError, match=f"{expected} of the parameter server died"),
+        ):
+            server.run(400, tick=Killer(**{victim: 4}))
+
+
+def unreadable(place):
+    raise convnets.UserError("image 7 is damaged")
+
+
+def test_what_a_user_can_mend_in_the_data_is_said_in_a_line(ray):
+    broken = task(1)._replace(read=unreadable)
+    with (
+        served(ray, broken, shards=1) as server,
+        pytest.raises(convnets.UserError, match="^worker 0: image 7 is damaged$"),
+    ):
+        server.run(2)
+
+
+def test_all_stop_when_asked_and_go_on(ray):
+    quadratic = task(2, seconds=0.01)
+    with served(ray, quadratic) as server:
+        server.run(500, stop=lambda: sum(server.hear().sent) >= 20)
+        stopped = server.done
+        assert all(0 < number < 500 for number in stopped)
+        server.run(max(stopped) + 2)
+        assert server.done == (max(stopped) + 2,) * 2
+        report = report_of(server)
+    assert report.sent == report.applied == 2 * sum(server.done)
+
+
+def test_fit_trains_a_network_with_batch_norm(ray):
+    options = {"parallel": "parameter-server", "workers": 2, "shards": 2, "progress": False}
+    options |= {"batch_size": 12, "augment": (), "log_every": 20, "evaluate_every": 40}
+    options |= {"schedule": "constant", "learning_rate": 0.02}
+    first = convnets.fit(Normed(), few_digits(), steps=80, **options)
+    line = first.history[-1]
+    assert (line["step"], line["test_examples"]) == (80, 50)
+    assert line["server"]["sent"] == line["server"]["applied"] == 160
+    losses = column(first, "train_loss")
+    assert losses[-1] < losses[0] / 2
+    assert not np.array_equal(first.state.batch_stats["norm"]["mean"], np.zeros(784))
+    options |= {"parallel": "jit", "workers": 0, "shards": 1, "devices": 1, "optimizer": "adagrad"}
+    more = convnets.fit(Normed(), few_digits(), state=first.state, steps=20, **options)
+    assert int(more.state.step) == 100
+    assert column(more, "train_loss")[0] < losses[0] / 2
+    server = {"parallel": "parameter-server", "workers": 1, "devices": None}
+    last = convnets.fit(Normed(), few_digits(), state=more.state, steps=1, **{**options, **server})
+    assert int(last.state.step) == 101
+    (count,) = [x for x in jax.tree.leaves(last.state.opt_state) if not x.shape]
+    assert int(count) == 101  # carried to and fro
+
+
+def test_without_ray_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(convnets.UserError, match="pip install 'convnets\\[ray\\]'"):
+        convnets.fit(Normed(), few_digits(), parallel="parameter-server", steps=2, progress=False)
+
+
+def test_sigterm_saves_and_resume_goes_on(tmp_path):
+    workdir = tmp_path / "run"
+    words = ("--workdir", workdir, "--model", "linear", "--batch-size", 16, "--log-every", 20)
+    words += ("--parallel", "parameter-server", "--workers", 2, "--shards", 2, "--push-every", 3)
+    process = shell.start("train", *words, "--epochs", 400, "--checkpoint-every", 50)
+    metrics = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and "test_loss" in metrics.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    below = tree(process.pid)
+    assert all(address == "127.0.0.1" for address, _ in listening(process.pid))
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 143, out + error
+    assert "stopped by SIGTERM" in out
+    assert "Traceback" not in out + error
+    assert not [pid for pid in below if os.path.exists(f"/proc/{pid}") and not is_zombie(pid)]
+    with convnets.Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        last = checkpoints.steps()[-1]
+    _, error = shell.run("train", "--resume", "--workdir", workdir, "--workers", 3, code=2)
+    assert "workers: 2 in the run, 3 now" in error
+    out, error = shell.run("train", "--resume", "--workdir", workdir, "--steps", last + 60)
+    assert f"going on from the checkpoint of step {last}" in out
+    line = json.loads(metrics.read_text().splitlines()[-1])
+    assert line["step"] >= last + 60
+    server = line["server"]
+    assert server["sent"] == server["applied"] == 2 * line["step"] // 3
+    assert (server["dropped"], server["lost"]) == (0, 0)
+
+
+def is_zombie(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_last_line_of_an_actors_error_is_told():
+    error = actors.died("worker 3", RuntimeError("The actor died.\n  more:\n  a cause\n"))
+    assert str(error).endswith(
+        "worker 3 of the parameter server died and will not come back: a cause"
+    )
