@@ -1,7 +1,8 @@
 """What `scaling.py` foretells: whose step, on which machines, and how many of them.
 
-A third of a measured step is taken for the forward pass and two thirds for the backward pass, as
-multiply-adds are, and layers have their share by them. A device is a host, with links as below.
+Measured steps are those of `speed.py`, with oneDNN, as archived. A third of one is taken for the
+forward pass and two thirds for the backward pass, as multiply-adds are, and layers have their share
+by them. A device is a host, with links as below.
 
 Of the paper are: 100 MB of gradients and 120 ms of backward pass for 32 images on one P100 (section
 4.2), hosts of 8 with 50 Gbit/s, halving and doubling between them (4.1). Announced with it were 29
@@ -14,6 +15,7 @@ cannot hide.
 import math
 
 import interconnects
+from archive import read_archive
 from interconnects import Cluster, Link, Network
 
 import convnets
@@ -26,14 +28,25 @@ PAPER = Cluster(inside=Link(20e9, 5e-6), outside=Link(50 * GBIT, 10e-6), per_hos
 PAPER_BACKWARD, PAPER_IMAGES = 0.120, 32
 IMAGENET, EPOCHS = 1_281_167, 90
 PAPER_HOURS = {8: 29.0, 256: 1.0}
-NETWORKS = {"lenet5": ((28, 28, 1), 64), "alexnet": ((224, 224, 3), 16)}  # images, how many
+NETWORKS = {"lenet5": (28, 28, 1), "alexnet": (224, 224, 3)}  # and their images
 STRATEGIES = ("all-reduce", "server, 1 shard", "server, 16 shards", "model parallel")
 
 
-def measured_network(name: str, step: float) -> Network:
+def measured_steps(name: str) -> tuple[list[float], int]:
+    """Seconds of a network's training step on the machine of `speed.py`, every repetition, and the
+    images in it."""
+    (line,) = (
+        line
+        for line in read_archive("speed")["results"]
+        if (line["model"], line["mode"], line["precision"]) == (name, "train", "float32")
+    )
+    rates = line["contestants"]["onednn"]["images_per_second_repetitions"]
+    return [line["batch_size"] / rate for rate in rates], line["batch_size"]
+
+
+def measured_network(name: str, step: float, examples: int) -> Network:
     """A network whose step takes so many seconds on one device."""
-    image_shape, examples = NETWORKS[name]
-    summary = convnets.summarize(convnets.create_model(name, num_classes=10), image_shape)
+    summary = convnets.summarize(convnets.create_model(name, num_classes=10), NETWORKS[name])
     return interconnects.spread(
         summary, forward=step / 3, backward=2 * step / 3, update=0.0, examples=examples
     )

@@ -12,8 +12,8 @@ Measured: steps of LeNet-5 on 1, 2 and 4 processes of this machine, which sum th
 its loopback interface; as many examples each (weak scaling), or together (strong).
 
 Foretold, by the model of `interconnects.py`, for up to 1,024 devices: the step of a network on one
-device, measured here or taken from the paper, the bytes of its gradients and of its layers'
-outputs, and links as assumed in `many_devices.py`.
+device, measured by `speed.py` or taken from the paper, the bytes of its gradients and of its
+layers' outputs, and links as assumed in `many_devices.py`.
 """
 
 import dataclasses
@@ -26,7 +26,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 from cases import Common, run_cases, run_from_shell
 from many_devices import (
     BUCKET,
@@ -38,19 +37,18 @@ from many_devices import (
     check_paper,
     foretell,
     measured_network,
+    measured_steps,
 )
-from scaling_process import create_step
 from tables import format_rate, format_table, origin
 
 import convnets
-from convnets.benchmark.timing import count_steps, time_steps
 
 NAME = "scaling"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Common):
-    """Time processes of this machine and steps of networks, and foretell many devices."""
+    """Time processes of this machine, and foretell many devices."""
 
     processes: tuple[int, ...] = (1, 2, 4)
     model: str = "lenet5"
@@ -58,7 +56,7 @@ class Config(Common):
     batch_size: int = 512
     """Images of a process in weak scaling, of all in strong scaling."""
     networks: tuple[str, ...] = tuple(NETWORKS)
-    """Whose steps are measured for the model of many devices."""
+    """Of which many devices are foretold, beside the paper's."""
     steps: int = 20
     """Of the processes, in a repetition."""
     repetitions: int = 5
@@ -84,13 +82,13 @@ def run(config: Config, kind: str, **case) -> dict:
         return check_paper()
     if kind == "processes":
         return time_processes(config, **case)
-    seconds = time_step(case["network"], config.repetitions)
-    network = measured_network(case["network"], statistics.median(seconds))
+    seconds, examples = measured_steps(case["network"])
+    network = measured_network(case["network"], statistics.median(seconds), examples)
     foretold = {
         name: foretell(network, Cluster(link, link), bucket=BUCKET)
         for name, link in ETHERNET.items()
     }
-    return {"step_seconds": seconds, "examples": network.examples, "foretold": foretold}
+    return {"step_seconds": seconds, "examples": examples, "foretold": foretold}
 
 
 def time_processes(config: Config, scaling: str, processes: int) -> dict:
@@ -143,21 +141,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def time_step(name: str, repetitions: int) -> list[float]:
-    """Seconds of a network's training step in this process, with all its cores."""
-    image_shape, examples = NETWORKS[name]
-    step, state, batch = create_step(name, image_shape, examples * len(jax.devices()))
-
-    def run_steps(count):
-        nonlocal state
-        for _ in range(count):
-            state, _ = step.run(state, batch)
-        jax.block_until_ready(state)
-
-    steps = count_steps(run_steps, seconds=1.0)
-    return [time_steps(run_steps, steps) / steps for _ in range(repetitions)]
 
 
 def lines_of(archive: dict, kind: str) -> list[dict]:
@@ -233,7 +216,7 @@ def figure(archive: dict):
         axis.set_xscale("log", base=2)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("devices, foretold")
-    axes.flat[0].legend(fontsize=8, loc="lower left")
+    axes.flat[len(lines) - 2].legend(fontsize=8, loc="upper right")
     axis = axes.flat[len(lines)]
     measured = lines_of(archive, "processes")
     one = statistics.median(measured[0]["step_seconds"])

@@ -37,5 +37,5 @@ def test_measured_and_foretold():
     for _, alone, ways in experiment.foretold_lines(archive):
         assert ways["all-reduce"][0] == pytest.approx(alone)
         last = {way: seconds[-1] for way, seconds in ways.items()}
-        assert last["all-reduce"] < last["server, 16 shards"] < last["server, 1 shard"]
+        assert max(last["all-reduce"], last["server, 16 shards"]) < last["server, 1 shard"] / 2
         assert last["model parallel"] > 2 * alone
