@@ -109,25 +109,31 @@ def table(archive: dict) -> str:
     return f"{format_table(rows)}\n\n{origin(archive)}"
 
 
+def of_family(archive: dict, family: str) -> list[tuple[int, dict]]:
+    """The results of plain networks or of residual ones, each with its depth."""
+    names = [(x["model"].removeprefix(family), x) for x in archive["results"]]
+    return [(int(depth), result) for depth, result in names if depth.isdigit()]
+
+
 def figure(archive: dict):
     """Training and test error by step: plain networks left, residual ones right."""
     import matplotlib.pyplot as plt
 
-    drawn, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    drawn, axes = plt.subplots(
+        1, 2, figsize=(10, 4), sharex=True, sharey=True, layout="constrained"
+    )
     for axis, (family, title) in zip(axes, FAMILIES.items()):
-        for result in archive["results"]:
-            depth = result["model"].removeprefix(family)
-            if not depth.isdigit():
-                continue
-            color = f"C{int(depth) // 12}"
+        for depth, result in sorted(of_family(archive, family), key=lambda x: x[0]):
+            color = f"C{depth // 12}"
             axis.plot(*zip(*result["train_curve"]), "--", color=color, linewidth=1)
             axis.plot(*zip(*result["test_curve"]), color=color, label=f"{depth} layers")
         axis.set_title(f"{title} networks (dashed: training, full: test)")
         axis.set_xlabel("step")
-        axis.legend()
+        if axis.has_data():  # of what is archived up to now
+            axis.legend()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("error on CIFAR-10 as JPEG [%]")
-    axes[0].set_ylim(0, 80)
+    axes[0].set_ylim(bottom=0)
     return drawn
 
 

@@ -16,7 +16,8 @@ def format_rate(rate: float) -> str:
 def origin(archive: dict) -> str:
     """A sentence: the command, the hardware, the versions and the date of an archived result."""
     hardware, versions = archive["hardware"], archive["versions"]
+    cores = f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}"
     return (
-        f"`{archive['command']}`: {archive['minutes']:.1f} minutes on {hardware['cores']} cores "
+        f"`{archive['command']}`: {archive['minutes']:.1f} minutes on {cores} "
         f"({hardware['processor']}) with jax {versions['jax']}, {archive['date']}."
     )
