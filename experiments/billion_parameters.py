@@ -31,7 +31,7 @@ from tables import format_table, origin
 import convnets
 from convnets import parallel
 from convnets.data import read_image
-from convnets.unsupervised import LocalAutoencoder, LocalStage, reconstruction_loss
+from convnets.unsupervised import LocalAutoencoder, LocalStage, local_reconstruction_loss
 
 NAME = "billion_parameters"
 DEVICES = 8
@@ -104,7 +104,7 @@ def create(network, side: int, optimizer) -> convnets.TrainState:
 
 def compile_for(network, side: int, optimizer, mesh):
     """The first state, in parts, and the compiled steps of training and evaluation."""
-    loss_fn = reconstruction_loss(network, normalization=NORMALIZATION)
+    loss_fn = local_reconstruction_loss(network, normalization=NORMALIZATION)
     create_state = parallel.create_in_parts(partial(create, network, side, optimizer), mesh)
     step = parallel.compile(convnets.make_step(loss_fn, optimizer), mesh=mesh)
     evaluate = parallel.compile(convnets.make_eval_step(loss_fn), mesh=mesh, donate=False)

@@ -120,7 +120,7 @@ class LocalAutoencoder(nn.Module):
         return tuple(found)
 
 
-def reconstruction_loss(model, *, normalization=None, sparsity: float = 0.1):
+def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.1):
     """A loss function of all stages together, by reconstruction and sparsity of the pooled code.
 
     Of a stage with the input x, `(‖W2 W1ᵀ x - x‖² + λ Σ_j sqrt(ε + H_j (W1ᵀ x)²)) / n`, where H_j
@@ -142,7 +142,7 @@ def reconstruction_loss(model, *, normalization=None, sparsity: float = 0.1):
     >>> model = LocalAutoencoder(stages=(partial(LocalStage, filter_size=6),))
     >>> images = jax.random.uniform(jax.random.key(0), (2, 12, 12, 3))
     >>> params = model.init(jax.random.key(0), images)["params"]
-    >>> _, (_, found) = reconstruction_loss(model)(params, {}, {"image": images}, None)
+    >>> _, (_, found) = local_reconstruction_loss(model)(params, {}, {"image": images}, None)
     >>> sorted(found)
     ['loss', 'unexplained', 'unexplained1']
     """

@@ -10,7 +10,7 @@ import pytest
 
 import convnets
 from convnets import ops, parallel
-from convnets.unsupervised import LocalAutoencoder, LocalStage, reconstruction_loss
+from convnets.unsupervised import LocalAutoencoder, LocalStage, local_reconstruction_loss
 
 STAGE = partial(LocalStage, filter_size=4, pool=3, contrast=3)
 NETWORK = LocalAutoencoder((partial(STAGE, pool_stride=2), partial(STAGE, padding=1)))
@@ -55,7 +55,7 @@ def test_the_objective_is_equation_1():
     network = LocalAutoencoder((STAGE,))
     params = params_of(network, 7, 2)
     batch = {"image": images(2, 7, 2)}
-    found, (_, measured) = reconstruction_loss(network)(params, {}, batch, None)
+    found, (_, measured) = local_reconstruction_loss(network)(params, {}, batch, None)
     encoder = np.float64(params["stage1"]["encoder"]["kernel"])
     decoder = np.float64(params["stage1"]["decoder"])
     losses, shares = [], []
@@ -93,7 +93,7 @@ def test_stages_follow_one_another():
 
 
 def test_an_image_without_contrast_has_a_gradient_and_padding_does_not_count():
-    params, loss_fn = params_of(NETWORK), reconstruction_loss(NETWORK)
+    params, loss_fn = params_of(NETWORK), local_reconstruction_loss(NETWORK)
     batch = {"image": np.concatenate([images(2), np.zeros((1, 12, 12, 3), np.uint8)])}
 
     @jax.jit
@@ -113,7 +113,7 @@ def test_an_image_without_contrast_has_a_gradient_and_padding_does_not_count():
 
 def run(mesh, rules):
     """Gradients, three updates and what was measured on the way."""
-    loss_fn, optimizer = reconstruction_loss(NETWORK), optax.sgd(0.3)
+    loss_fn, optimizer = local_reconstruction_loss(NETWORK), optax.sgd(0.3)
     step = convnets.make_step(loss_fn, optimizer)
 
     def with_gradients(state, batch):
