@@ -33,7 +33,11 @@ from .pooling import (
     max_pool,
     sum_pool,
 )
-from .probabilistic_pooling import probabilistic_max_pool, sample_probabilistic_max_pool
+from .probabilistic_pooling import (
+    log_block_partition,
+    probabilistic_max_pool,
+    sample_probabilistic_max_pool,
+)
 from .roots import safe_sqrt
 from .switches import max_pool_with_switches, unpool
 from .tiled import convolve_tiled
@@ -64,6 +68,7 @@ __all__ = [
     "l2_pool",
     "local_contrast_normalization",
     "local_response_normalization",
+    "log_block_partition",
     "lowering",
     "max_pool",
     "max_pool_with_switches",

@@ -36,6 +36,17 @@ def probabilistic_max_pool(energies, block: int):
     return _unfold(units, energies.shape, block), 1 - off
 
 
+def log_block_partition(energies, block: int):
+    """The logarithm of the sum over a block's states, `log(1 + sum_j exp(e_j))`: `[B, H / block,
+    W / block, C]`; arguments and errors as in `probabilistic_max_pool`.
+
+    >>> log_block_partition(jnp.zeros((1, 2, 2, 1)), 2).round(4).item()
+    1.6094000339508057
+    """
+    require_images(energies, "log_block_partition")
+    return jax.nn.logsumexp(_states(energies, block), -1)
+
+
 def sample_probabilistic_max_pool(key, energies, block: int):
     """A sample of units and pools, zeros and ones; the other arguments, the shapes and the errors
     as in `probabilistic_max_pool`.

@@ -1,5 +1,35 @@
-"""Learning without labels."""
+"""Learning without labels: auto-encoders, sparse codes, independent components, Boltzmann machines,
+competition. Each trains by a loss function through the same steps as everything else."""
 
 from . import competition
+from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
+from .boltzmann import RBM, ConvolutionalRBM
+from .contrastive import contrastive_divergence_loss, with_chains
+from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
+from .ica import amari_distance, reconstruction_ica_loss
+from .reconstruction import reconstruction_loss
+from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
+from .whitening import Whitening, fit_whitening
 
-__all__ = ["competition"]
+__all__ = [
+    "CORRUPTIONS",
+    "RBM",
+    "Autoencoder",
+    "ConvAutoencoder",
+    "ConvolutionalRBM",
+    "DenseAutoencoder",
+    "PredictiveCoder",
+    "Whitening",
+    "add_gaussian_noise",
+    "add_salt_and_pepper",
+    "amari_distance",
+    "competition",
+    "contrastive_divergence_loss",
+    "fit_whitening",
+    "infer_codes",
+    "mask_pixels",
+    "reconstruction_ica_loss",
+    "reconstruction_loss",
+    "sparse_coding_loss",
+    "with_chains",
+]
