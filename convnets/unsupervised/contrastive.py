@@ -53,7 +53,7 @@ def contrastive_divergence_loss(
                 keys = jax.random.split(key, len(chains))
                 samples = run_chains(keys, model, params, chains, steps)
                 values = energy - model.free_energy(params, samples).mean()
-                batch_stats = {**batch_stats, "chains": samples}
+                batch_stats = {**batch_stats, "chains": collective.mean_over_data(samples)}
         found = model.apply({"params": params}, images, train=key is not None)
         measured = {
             "free_energy": metrics.mean_metric(energy, mask),
@@ -103,4 +103,5 @@ def run_chains(keys, model, params, images, steps: int):
         hidden = model.sample_hidden(hidden_key, params, x)
         return model.sample_visible(visible_key, params, hidden, x.shape)
 
-    return lax.stop_gradient(lax.fori_loop(0, steps, step, (keys, images))[1])
+    begin = collective.varying_over_data((keys, images))
+    return lax.stop_gradient(lax.fori_loop(0, steps, step, begin)[1])

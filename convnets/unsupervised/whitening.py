@@ -23,8 +23,8 @@ class Whitening(NamedTuple):
     inverse: np.ndarray
 
     def apply(self, x):
-        """Whitened vectors: `[N, …]` of D values each to `[N, K]`, or to the shape of `x` where
-        there are as many."""
+        """Whitened vectors: `[N, …]` of D values each to `[N, K]`, or to the shape of `x` where K
+        is D."""
         y = (x.reshape(len(x), -1) - self.mean.reshape(1, -1)) @ self.matrix
         return y.reshape(x.shape) if self.matrix.shape[0] == self.matrix.shape[1] else y
 

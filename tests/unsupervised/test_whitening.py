@@ -41,7 +41,8 @@ def test_epsilon_is_added_to_the_variances():
 def test_images_keep_their_shape():
     images = X[:, :4].reshape(400, 2, 2, 1)
     assert fit_whitening(images).apply(images).shape == images.shape
-    assert fit_whitening(images, components=2).apply(images).shape == (400, 2)
+    assert fit_whitening(images, components=2).apply(images).shape == images.shape
+    assert fit_whitening(images, "pca", components=2).apply(images).shape == (400, 2)
 
 
 @pytest.mark.parametrize(
