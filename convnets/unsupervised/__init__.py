@@ -1,11 +1,14 @@
 """Learning without labels: auto-encoders, sparse codes, independent components, Boltzmann machines,
-competition. Each trains by a loss function through the same steps as everything else."""
+deconvolutional networks, clusters, competition. Each trains by a loss
+function through the same steps as everything else."""
 
 from . import competition
 from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
 from .boltzmann import RBM, ConvolutionalRBM
+from .clustering import KMeans, clustering_loss
 from .contrastive import contrastive_divergence_loss, with_chains
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
+from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
 from .ica import amari_distance, reconstruction_ica_loss
 from .reconstruction import reconstruction_loss
 from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
@@ -17,14 +20,18 @@ __all__ = [
     "Autoencoder",
     "ConvAutoencoder",
     "ConvolutionalRBM",
+    "DeconvolutionalNetwork",
     "DenseAutoencoder",
+    "KMeans",
     "PredictiveCoder",
     "Whitening",
     "add_gaussian_noise",
     "add_salt_and_pepper",
     "amari_distance",
+    "clustering_loss",
     "competition",
     "contrastive_divergence_loss",
+    "deconvolution_loss",
     "fit_whitening",
     "infer_codes",
     "mask_pixels",
