@@ -58,7 +58,7 @@ _HOMES = {
     "runs": ["evaluate_run", "load_run"],
 }
 _ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]
-_ROOMS += ["tasks", "training", "units", "unsupervised", "weights"]
+_ROOMS += ["tasks", "training", "units", "unsupervised", "visualize", "weights"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"

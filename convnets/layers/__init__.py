@@ -16,7 +16,7 @@ from .activations import (
     tanh,
 )
 from .checkpointing import run_stage
-from .convolution import Conv, Dense
+from .convolution import Conv, ConvTranspose, Dense
 from .dropout import DropConnect, Dropout, DropPath, depth_rates
 from .initializers import (
     constant,
@@ -30,7 +30,7 @@ from .initializers import (
     ones,
     zeros,
 )
-from .local import LocallyConnected
+from .local import LocallyConnected, TiledConv
 from .normalization import (
     BatchNorm,
     LayerNorm,
@@ -43,6 +43,7 @@ from .squeeze_excitation import SqueezeExcitation
 __all__ = [
     "BatchNorm",
     "Conv",
+    "ConvTranspose",
     "Dense",
     "DropConnect",
     "DropPath",
@@ -51,6 +52,7 @@ __all__ = [
     "LocallyConnected",
     "PReLU",
     "SqueezeExcitation",
+    "TiledConv",
     "constant",
     "depth_rates",
     "elu",

@@ -1,4 +1,4 @@
-"""Locally connected layers: small kernels as in a convolution, but shared by no two pixels."""
+"""Small kernels as in a convolution, but shared by no two pixels, or by those a period apart."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -70,3 +70,52 @@ class LocallyConnected(nn.Module):
                 f"pixels, but an image of {x.shape[1]}x{x.shape[2]} makes {pixels[0]}x{pixels[1]}: "
                 "they are shared by no two pixels, so images keep the size at which it was made"
             )
+
+
+class TiledConv(nn.Module):
+    """A convolution of `[B, H, W, C]` whose kernels and biases come back after `period` pixels.
+
+    Attributes:
+      features: channels out.
+      kernel_size, stride: an int, or one for each of H and W.
+      period: of 1 for a convolution; neighbors less than that apart share nothing.
+      padding: pixels of zeros on each side: an int, `(H, W)` or `((top, bottom), (left, right))`.
+
+    Parameters: `kernel [period, period, kernel H, kernel W, C, features]`, `bias [period, period,
+    features]`; the pixel `(i, j)` has those at `(i mod period, j mod period)`.
+
+    Raises: TypeError for integer images, ValueError for a period below 1, UserError for images
+    smaller than the kernel.
+
+    Reference: Le, Ngiam, Chen, Chia, Koh, Ng 2010, "Tiled convolutional neural networks".
+
+    >>> import jax
+    >>> layer = TiledConv(8, 3, period=2)
+    >>> y, variables = layer.init_with_output(jax.random.key(0), jnp.ones((1, 9, 9, 2)))
+    >>> y.shape, variables["params"]["kernel"].shape
+    ((1, 7, 7, 8), (2, 2, 3, 3, 2, 8))
+    """
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    period: int = 2
+    padding: Padding = 0
+    use_bias: bool = True
+    kernel_init: Initializer = local_lecun_normal()
+    bias_init: Initializer = zeros
+
+    @nn.compact
+    def __call__(self, x):
+        require_images(x, "TiledConv")
+        if self.period < 1:
+            raise ValueError(f"the period is at least 1, not {self.period}")
+        tiles = (self.period, self.period)
+        shape = (*tiles, *as_pair(self.kernel_size), x.shape[3], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
+        x = ops.convolve_tiled(x, kernel, stride=self.stride, padding=self.padding)
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", self.bias_init, (*tiles, self.features), jnp.float32)
+        rows, columns = (jnp.arange(pixels) % self.period for pixels in x.shape[1:3])
+        return x + bias.astype(x.dtype)[None, rows[:, None], columns[None]]

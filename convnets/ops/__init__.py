@@ -33,7 +33,15 @@ from .pooling import (
     max_pool,
     sum_pool,
 )
+from .probabilistic_pooling import (
+    log_block_partition,
+    probabilistic_max_pool,
+    sample_probabilistic_max_pool,
+)
 from .roots import safe_sqrt
+from .switches import max_pool_with_switches, unpool
+from .tiled import convolve_tiled
+from .transposed import convolve_transposed
 from .warping import rotate_image, sample_bilinear
 
 __all__ = [
@@ -46,6 +54,8 @@ __all__ = [
     "compose",
     "convolve",
     "convolve_locally",
+    "convolve_tiled",
+    "convolve_transposed",
     "convolve_windows",
     "current_lowering",
     "divisive_normalization",
@@ -58,19 +68,24 @@ __all__ = [
     "l2_pool",
     "local_contrast_normalization",
     "local_response_normalization",
+    "log_block_partition",
     "lowering",
     "max_pool",
+    "max_pool_with_switches",
     "output_size",
     "prepare",
+    "probabilistic_max_pool",
     "random_crop_with_padding",
     "requested_lowering",
     "rotate",
     "rotate_image",
     "safe_sqrt",
     "sample_bilinear",
+    "sample_probabilistic_max_pool",
     "spread_locally",
     "subtractive_normalization",
     "sum_pool",
     "to_float",
     "translate",
+    "unpool",
 ]

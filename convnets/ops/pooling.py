@@ -44,7 +44,7 @@ def max_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
     [[5.0, 7.0], [13.0, 15.0]]
     """
     require_images(x, "max_pool")
-    rows, columns = _windows(x, window, stride, padding, ceil_mode)
+    rows, columns = plan_windows(x, window, stride, padding, ceil_mode)
     places = rows.length * columns.length
     if current_lowering() == "onednn" and x.dtype == jnp.float32 and places <= PLACES:
         return maxima(x, rows, columns)
@@ -62,7 +62,7 @@ def average_pool(x, window, stride=None, padding=0, *, ceil_mode=False, count_in
     [[0.25, 0.25], [0.25, 0.25]]
     """
     require_images(x, "average_pool")
-    rows, columns = _windows(x, window, stride, padding, ceil_mode)
+    rows, columns = plan_windows(x, window, stride, padding, ceil_mode)
     sums = _sum_windows(x, rows, columns)
     counts = np.outer(_pixels(rows, count_include_pad), _pixels(columns, count_include_pad))
     return (sums / jnp.asarray(counts[None, :, :, None], sums.dtype)).astype(x.dtype)
@@ -75,7 +75,7 @@ def sum_pool(x, window, stride=None, padding=0, *, ceil_mode=False):
     [[4.0, 4.0], [4.0, 4.0]]
     """
     require_images(x, "sum_pool")
-    return _sum_windows(x, *_windows(x, window, stride, padding, ceil_mode)).astype(x.dtype)
+    return _sum_windows(x, *plan_windows(x, window, stride, padding, ceil_mode)).astype(x.dtype)
 
 
 def l2_pool(x, window, stride=None, padding=0):
@@ -179,7 +179,8 @@ class _Window(NamedTuple):
     outputs: int
 
 
-def _windows(x, window, stride, padding, ceil_mode) -> list[_Window]:
+def plan_windows(x, window, stride, padding, ceil_mode) -> list[_Window]:
+    """How the rows and the columns of images are pooled; arguments and errors as in `max_pool`."""
     lengths = as_pair(window)
     strides = lengths if stride is None else as_pair(stride)
     pads = as_padding(padding)

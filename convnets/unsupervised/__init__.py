@@ -1,6 +1,46 @@
-"""Learning without labels."""
+"""Learning without labels: auto-encoders, sparse codes, independent components, Boltzmann machines,
+deconvolutional networks, clusters, competition. Each trains by a loss function through the same
+steps as everything else."""
 
 from . import competition
+from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
+from .boltzmann import RBM, ConvolutionalRBM
+from .clustering import KMeans, clustering_loss
+from .contrastive import contrastive_divergence_loss, with_chains
+from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
+from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
+from .ica import amari_distance, reconstruction_ica_loss
 from .local_autoencoder import LocalAutoencoder, LocalStage, local_reconstruction_loss
+from .reconstruction import reconstruction_loss
+from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
+from .whitening import Whitening, fit_whitening
 
-__all__ = ["LocalAutoencoder", "LocalStage", "competition", "local_reconstruction_loss"]
+__all__ = [
+    "CORRUPTIONS",
+    "RBM",
+    "Autoencoder",
+    "ConvAutoencoder",
+    "ConvolutionalRBM",
+    "DeconvolutionalNetwork",
+    "DenseAutoencoder",
+    "KMeans",
+    "LocalAutoencoder",
+    "LocalStage",
+    "PredictiveCoder",
+    "Whitening",
+    "add_gaussian_noise",
+    "add_salt_and_pepper",
+    "amari_distance",
+    "clustering_loss",
+    "competition",
+    "contrastive_divergence_loss",
+    "deconvolution_loss",
+    "fit_whitening",
+    "infer_codes",
+    "local_reconstruction_loss",
+    "mask_pixels",
+    "reconstruction_ica_loss",
+    "reconstruction_loss",
+    "sparse_coding_loss",
+    "with_chains",
+]

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from convnets import ops
 from convnets.errors import UserError
-from convnets.layers import Conv, Dense, constant
+from convnets.layers import Conv, ConvTranspose, Dense, constant
 
 KEY = jax.random.key(0)
 
@@ -108,3 +108,30 @@ def test_what_does_not_fit_is_refused():
         Conv(2, 3, groups=2).init(KEY, jnp.ones((1, 9, 9, 3)))
     with pytest.raises(ValueError, match=r"came shape \(9, 9, 3\)"):
         Conv(2, 3).init(KEY, jnp.ones((9, 9, 3)))
+
+
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution():
+    layer = ConvTranspose(4, 3, 2, padding=1, output_padding=1, groups=2)
+    x = draw(2, 5, 6, 6)
+    variables = randomly(layer.init(KEY, x))
+    kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
+    assert kernel.shape == (3, 3, 2, 6)
+    y = layer.apply(variables, x)
+    assert y.shape == (2, 10, 12, 4)
+
+    def convolve(images):
+        return ops.convolve(images, kernel, stride=2, padding=1, groups=2)
+
+    (gradient,) = jax.vjp(convolve, jnp.zeros(y.shape))[1](x)
+    np.testing.assert_allclose(y, gradient + bias.reshape(1, 1, 1, 4), rtol=1e-5, atol=1e-5)
+    bare = ConvTranspose(4, 3, use_bias=False).init(KEY, x)
+    assert set(bare["params"]) == {"kernel"}
+    with pytest.raises(ValueError, match="do not divide 4 features"):
+        ConvTranspose(4, 3, groups=3).init(KEY, x)
+
+
+def test_a_transposed_convolution_keeps_the_variance():
+    x = draw(4, 20, 20, 64)
+    layer = ConvTranspose(16, 3, use_bias=False)
+    y = layer.init_with_output(KEY, x)[0]
+    np.testing.assert_allclose(np.var(y[:, 2:-2, 2:-2]), np.var(x), rtol=0.1)

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from convnets.errors import UserError
-from convnets.layers import Conv, LocallyConnected, constant
+from convnets.layers import Conv, LocallyConnected, TiledConv, constant
 from convnets.summary import summarize
 
 KEY = jax.random.key(0)
@@ -125,3 +125,25 @@ def test_another_size_is_refused():
         layer.apply(variables, draw(1, 8, 6, 2))
     with pytest.raises(UserError, match="at least 3x3 pixels"):
         layer.init(KEY, draw(1, 2, 6, 2))
+
+
+@pytest.mark.parametrize("period", [1, 2])
+def test_tiled_pixels_have_the_kernel_and_the_bias_of_their_place(period):
+    layer = TiledConv(4, 3, period=period, padding=1)
+    x = draw(2, 5, 6, 3)
+    variables = randomly(layer.init(KEY, x))
+    kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
+    assert kernel.shape == (period, period, 3, 3, 3, 4)
+    assert bias.shape == (period, period, 4)
+    rows, columns = np.arange(5)[:, None] % period, np.arange(6)[None] % period
+    own = {"params": {"kernel": kernel[rows, columns], "bias": bias[rows, columns]}}
+    expected = LocallyConnected(4, 3, padding=1).apply(own, x)
+    np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="period is at least 1"):
+        TiledConv(4, 3, period=0).init(KEY, x)
+
+
+def test_tiled_kernels_begin_as_those_of_a_convolution():
+    x = np.ones((1, 20, 20, 8), np.float32)
+    tiled = TiledConv(32, 5, period=2, use_bias=False).init(KEY, x)["params"]["kernel"]
+    np.testing.assert_allclose(np.var(tiled), 1 / (25 * 8), rtol=0.05)

@@ -1,0 +1,154 @@
+"""Auto-encoders: images, a code, and images again.
+
+Every model here returns `{"code": …, "reconstruction": …}`, the latter of the image's shape.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ..errors import UserError
+from ..layers import Conv, ConvTranspose, Dense, relu, sigmoid
+from ..layers.initializers import Initializer, glorot_uniform, he_normal, zeros
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder, each any module called `(x, *, train)`; a decoder that returns
+    vectors of as many values as an image has is taken to mean that image.
+
+    Parameters: `encoder/…`, `decoder/…`.
+
+    Raises: UserError for a decoder that makes something else than such images.
+
+    Reference: Hinton, Salakhutdinov 2006, "Reducing the dimensionality of data with neural
+    networks".
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        code = self.encoder(images, train=train)
+        made = self.decoder(code, train=train)
+        if made[0].size != images[0].size:
+            raise UserError(
+                f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
+                f"{images.shape[1:]}"
+            )
+        return {"code": code, "reconstruction": made.reshape(images.shape)}
+
+
+class DenseAutoencoder(nn.Module):
+    """Dense layers to a code `[B, features[-1]]`, and as many back.
+
+    Attributes:
+      features: units of the encoder's layers; the last are the code.
+      activation: after every layer, but for the last of the decoder. Without one and with a single
+        layer, the best code is the principal components' subspace (Bourlard, Kamp 1988).
+      tied: whether each layer of the decoder has the kernel of the encoder's, transposed.
+
+    Parameters: `encoder1`, `encoder2`, …, and `decoder1`, the last one, next to the image, and so
+    on; tied ones have a bias only.
+
+    Reference: Bengio, Lamblin, Popovici, Larochelle 2006, "Greedy layer-wise training of deep
+    networks", section 3 (tied weights).
+
+    >>> import jax
+    >>> model, images = DenseAutoencoder((32, 8), tied=True), jnp.ones((2, 8, 8, 1))
+    >>> found, variables = model.init_with_output(jax.random.key(0), images, train=False)
+    >>> found["code"].shape, found["reconstruction"].shape
+    ((2, 8), (2, 8, 8, 1))
+    """
+
+    features: tuple[int, ...]
+    activation: Callable = sigmoid
+    tied: bool = False
+    kernel_init: Initializer = glorot_uniform()
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        x = images.reshape(len(images), -1)
+        widths, encoders = (x.shape[1], *self.features), []
+        for number, features in enumerate(self.features, 1):
+            name = f"encoder{number}"
+            encoders.append(Dense(features, kernel_init=self.kernel_init, name=name))
+            x = self.activation(encoders[-1](x))
+        code = x
+        for number in range(len(self.features), 0, -1):
+            name, width = f"decoder{number}", widths[number - 1]
+            if self.tied:
+                kernel = encoders[number - 1].variables["params"]["kernel"]
+                x = TransposedDense(name=name)(x, kernel)
+            else:
+                x = Dense(width, kernel_init=self.kernel_init, name=name)(x)
+            if number > 1:
+                x = self.activation(x)
+        return {"code": code, "reconstruction": x.reshape(images.shape)}
+
+
+class TransposedDense(nn.Module):
+    """The transpose of a dense layer, whose kernel it is given, and a bias of its own."""
+
+    @nn.compact
+    def __call__(self, x, kernel):  # [B, features], [C, features] -> [B, C]
+        bias = self.param("bias", zeros, kernel.shape[:1], jnp.float32)
+        return x @ kernel.T.astype(x.dtype) + bias.astype(x.dtype)[None]
+
+
+class ConvAutoencoder(nn.Module):
+    """Convolutions of stride 2 to a code `[B, H / 2^n, W / 2^n, features[-1]]`, and transposed
+    ones back.
+
+    Attributes:
+      features: channels of the n convolutions.
+      kernel_size: odd.
+      activation: after every layer, but for the last of the decoder.
+
+    Parameters: `encoder1`, …, and `decoder1`, the last one, next to the image, and so on.
+
+    Raises: UserError for images whose sides 2^n does not divide.
+
+    Reference: Masci, Meier, Ciresan, Schmidhuber 2011, "Stacked convolutional auto-encoders for
+    hierarchical feature extraction". Differs: strides, in place of max pooling.
+
+    >>> import jax
+    >>> images = jnp.ones((2, 8, 8, 1))
+    >>> found = ConvAutoencoder((4, 8)).init_with_output(jax.random.key(0), images, train=False)[0]
+    >>> found["code"].shape, found["reconstruction"].shape
+    ((2, 2, 2, 8), (2, 8, 8, 1))
+    """
+
+    features: tuple[int, ...]
+    kernel_size: int = 5
+    activation: Callable = relu
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        shrunk = 2 ** len(self.features)
+        if images.shape[1] % shrunk or images.shape[2] % shrunk:
+            raise UserError(
+                f"{len(self.features)} convolutions of stride 2 need images whose sides "
+                f"{shrunk} divides, not {images.shape[1]}x{images.shape[2]}"
+            )
+        x, channels = images, (images.shape[3], *self.features)
+        for number, features in enumerate(self.features, 1):
+            conv = Conv(
+                features, self.kernel_size, 2, kernel_init=he_normal(), name=f"encoder{number}"
+            )
+            x = self.activation(conv(x))
+        code = x
+        for number in range(len(self.features), 0, -1):
+            conv = ConvTranspose(
+                channels[number - 1],
+                self.kernel_size,
+                2,
+                padding=self.kernel_size // 2,
+                output_padding=1,
+                name=f"decoder{number}",
+            )
+            x = conv(x)
+            if number > 1:
+                x = self.activation(x)
+        return {"code": code, "reconstruction": x}

@@ -1,0 +1,107 @@
+"""Contrastive divergence: the data's free energy lowered, that of samples of the model raised."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import losses, metrics
+from ..errors import UserError
+from ..ops import collective, image
+from .reconstruction import unexplained
+
+
+def contrastive_divergence_loss(
+    model, *, steps: int = 1, normalization: image.Normalization | None = None
+):
+    """The loss function of a Boltzmann machine whose gradient is that of contrastive divergence.
+
+    `F(v) - F(v')`, where `v'` comes from the image `v` by some steps of Gibbs sampling and is held
+    while the gradient is taken. Where `batch_stats` has `chains` (`with_chains`), the samples are
+    those of persistent chains in its place, which go on from step to step: the value is then the
+    images' free energy less the chains' mean.
+
+    Args:
+      model: `RBM`, `ConvolutionalRBM`.
+      steps: of Gibbs sampling, hidden units and visible units once each.
+      normalization: of the images; None leaves them in [0, 1], where binary units take them for
+        probabilities.
+
+    Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. Metrics,
+    over the examples of the mask: `free_energy` of the images, and `unexplained`, of the
+    reconstruction by the hidden units' probabilities. Neither the loss nor the reconstruction says
+    how well the model fits: small machines have `log_likelihood`.
+
+    Raises: UserError for fewer than 1 step.
+
+    Reference: Hinton 2002, "Training products of experts by minimizing contrastive divergence";
+    Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood
+    gradient" (persistent chains).
+    """
+    if steps < 1:
+        raise UserError(f"at least 1 step of Gibbs sampling, not {steps}")
+
+    def loss_fn(params, batch_stats, batch, key):
+        mask, images = batch.get("mask"), image.prepare(batch["image"], normalization)
+        energy = values = model.free_energy(params, images)
+        if key is not None:
+            chains = batch_stats.get("chains")
+            if chains is None:
+                keys = collective.example_keys(key, len(images))
+                samples = run_chains(keys, model, params, images, steps)
+                values = energy - model.free_energy(params, samples)
+            else:  # the same on every device
+                keys = jax.random.split(key, len(chains))
+                samples = run_chains(keys, model, params, chains, steps)
+                values = energy - model.free_energy(params, samples).mean()
+                batch_stats = {**batch_stats, "chains": collective.mean_over_data(samples)}
+        found = model.apply({"params": params}, images, train=key is not None)
+        measured = {
+            "free_energy": metrics.mean_metric(energy, mask),
+            "unexplained": unexplained(found["reconstruction"], images, mask),
+        }
+        return losses.weighted_mean(values, mask), (batch_stats, measured)
+
+    return loss_fn
+
+
+def with_chains(variables: dict, key, chains: int, image_shape) -> dict:
+    """Variables with persistent chains, which begin with noise, beside the parameters.
+
+    Args:
+      variables: of the model.
+      key: of the noise.
+      chains: how many.
+      image_shape: `(H, W, C)`.
+
+    >>> variables = with_chains({"params": {}}, jax.random.key(0), 10, (4, 4, 1))
+    >>> variables["batch_stats"]["chains"].shape
+    (10, 4, 4, 1)
+    """
+    noise = jax.random.bernoulli(key, 0.5, (chains, *image_shape)).astype(jnp.float32)
+    return {**variables, "batch_stats": {"chains": noise}}
+
+
+def run_chains(keys, model, params, images, steps: int):
+    """Samples after some steps of Gibbs sampling from images; no gradient goes through them.
+
+    Args:
+      keys: one for each image.
+      images: `[B, H, W, C]`, where to begin.
+
+    Returns: `[B, H, W, C]`.
+    """
+    params = lax.stop_gradient(params)
+
+    def step(number, state):
+        keys, images = state
+        return keys, jax.vmap(lambda key, x: sample(jax.random.fold_in(key, number), x))(
+            keys, images
+        )
+
+    def sample(key, x):
+        hidden_key, visible_key = jax.random.split(key)
+        hidden = model.sample_hidden(hidden_key, params, x)
+        return model.sample_visible(visible_key, params, hidden, x.shape)
+
+    begin = collective.varying_over_data((keys, images))
+    return lax.stop_gradient(lax.fori_loop(0, steps, step, begin)[1])

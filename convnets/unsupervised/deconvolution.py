@@ -1,0 +1,195 @@
+"""Deconvolutional networks: images as sums of filters at the places that sparse maps say.
+
+Layer 1 has maps `z1` whose transposed convolution by its filters is the image. Layer 2 has maps
+whose transposed convolution is `z1` after pooling; pooling keeps switches, by which the way down to
+the image is linear: `R2 = R1 unpool F2`, `R1 = F1`. Maps are inferred, not computed by an encoder.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .. import losses, metrics, ops
+from ..errors import UserError
+from ..layers.initializers import normal
+from ..ops import image
+from .reconstruction import unexplained
+from .sparse_coding import soft_threshold
+
+
+class DeconvolutionalNetwork(nn.Module):
+    """The filters of a deconvolutional network, and the images that maps stand for.
+
+    Attributes:
+      features: maps of each layer.
+      kernel_size: of the filters, odd; maps have the size of what they explain.
+      pool: height and width of the windows between layers.
+
+    Called with images it returns `{"code": …, "reconstruction": …}` of the last layer, after
+    `inference` steps in every one.
+
+    Parameters: `layer1/kernel [kernel H, kernel W, C, features[0]]`, `layer2/kernel [kernel H,
+    kernel W, features[0], features[1]]`, ….
+
+    Reference: Zeiler, Krishnan, Taylor, Fergus 2010, "Deconvolutional networks"; Zeiler, Taylor,
+    Fergus 2011, "Adaptive deconvolutional networks for mid and high level feature learning",
+    section 2. Differs: pooling is over space alone, not over pairs of maps too; filters have the
+    length 1.
+
+    >>> model, images = DeconvolutionalNetwork((4, 6), kernel_size=3), jnp.ones((2, 8, 8, 1))
+    >>> found, _ = model.init_with_output(jax.random.key(0), images, train=False)
+    >>> found["code"].shape, found["reconstruction"].shape
+    ((2, 4, 4, 6), (2, 8, 8, 1))
+    """
+
+    features: tuple[int, ...]
+    kernel_size: int = 7
+    pool: int = 2
+    penalty: float = 0.1
+    inference: int = 20
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"filters have an odd size, not {self.kernel_size}")
+        channels, params = images.shape[3], {}
+        for number, features in enumerate(self.features, 1):
+            shape = (self.kernel_size, self.kernel_size, channels, features)
+            params[f"layer{number}"] = {"kernel": Filters(shape, name=f"layer{number}")()}
+            channels = features
+        maps, switches = self.infer(params, images, len(self.features))
+        return {"code": maps, "reconstruction": self.reconstruct(params, maps, switches)}
+
+    @nn.nowrap
+    def reconstruct(self, params, maps, switches):
+        """The images that maps stand for; linear in the maps.
+
+        Args:
+          maps: of the layer above as many poolings as there are switches.
+          switches: `(switches, size)` of each pooling below, that of layer 1 first.
+        """
+        for number in range(len(switches) + 1, 0, -1):
+            kernel = at_length_one(params[f"layer{number}"]["kernel"])
+            maps = ops.convolve_transposed(maps, kernel, padding=self.kernel_size // 2)
+            if number > 1:
+                maps = ops.unpool(maps, *switches[number - 2])
+        return maps
+
+    @nn.nowrap
+    def infer(self, params, images, layer: int):
+        """The maps of a layer, and the switches below: those of each layer are inferred in turn,
+        pooled, and held for the next.
+
+        Returns: `[B, H', W', features]`, and the switches for `reconstruct`.
+
+        Raises: UserError for images whose sides pooling does not divide.
+        """
+        maps, switches, size = images, [], images.shape[1:3]
+        for number in range(1, layer + 1):
+            if number > 1:
+                if size[0] % self.pool or size[1] % self.pool:
+                    raise UserError(
+                        f"maps of {size[0]}x{size[1]} do not divide into windows of {self.pool}"
+                    )
+                _, places = ops.max_pool_with_switches(jnp.abs(maps), self.pool)
+                switches.append((places, size))
+                size = places.shape[1:3]
+            shape = (len(images), *size, self.features[number - 1])
+            maps = self._infer_layer(params, images, jnp.zeros(shape), switches)
+        return maps, switches
+
+    @nn.nowrap
+    def _infer_layer(self, params, images, start, switches):
+        """Proximal gradient descent on `1/2 ‖R z - x‖² + penalty |z|`, accelerated."""
+
+        def reconstruct(maps):
+            return self.reconstruct(params, maps, switches)
+
+        transpose = jax.linear_transpose(reconstruct, start)
+        rate = 1 / largest_eigenvalue(lambda maps: transpose(reconstruct(maps))[0], start)
+
+        def descend(_, carried):
+            maps, ahead, momentum = carried
+            (gradient,) = transpose(reconstruct(ahead) - images)
+            after = soft_threshold(ahead - rate * gradient, rate * self.penalty)
+            larger = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+            return after, after + (momentum - 1) / larger * (after - maps), larger
+
+        return lax.fori_loop(0, self.inference, descend, (start, start, jnp.ones(())))[0]
+
+
+class Filters(nn.Module):
+    """The filters of a layer."""
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", normal(1.0), self.shape, jnp.float32)
+
+
+def deconvolution_loss(
+    model: DeconvolutionalNetwork,
+    layer: int,
+    *,
+    normalization: image.Normalization | None = None,
+):
+    """The loss function that trains the filters of one layer, those below held.
+
+    `1/2 ‖R z - x‖² + penalty |z|` at the maps `z` that are inferred for the filters as they are,
+    and held while the gradient is taken.
+
+    Args:
+      model: of as many layers, at least.
+      layer: from 1.
+      normalization: of the images, which are best contrast-normalized; None leaves them.
+
+    Returns: as `reconstruction_loss`; metrics also `sparsity`, the share of maps' values at 0.
+
+    Raises: UserError for a layer that is not there.
+
+    Reference: Zeiler et al. 2011, equation 1 and section 2.3.
+    """
+    if not 1 <= layer <= len(model.features):
+        raise UserError(f"there are layers 1 to {len(model.features)}, not {layer}")
+
+    def loss_fn(params, batch_stats, batch, key):
+        mask, images = batch.get("mask"), image.prepare(batch["image"], normalization)
+        name = f"layer{layer}"
+        held = lax.stop_gradient(params)
+        maps, switches = model.infer(held, images, layer)
+        held = {**held, name: params[name]}
+        made = model.reconstruct(held, maps, switches)
+        values = losses.squared_error(made, images)
+        values += model.penalty * jnp.abs(maps).sum((1, 2, 3))
+        measured = {
+            "loss": metrics.mean_metric(values, mask),
+            "unexplained": unexplained(made, images, mask),
+            "sparsity": metrics.mean_metric((maps == 0).mean((1, 2, 3)), mask),
+        }
+        return losses.weighted_mean(values, mask), (batch_stats, measured)
+
+    return loss_fn
+
+
+def at_length_one(kernel):
+    """Every feature's filter `[kernel H, kernel W, C]` divided by its length."""
+    return kernel / jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
+
+
+def largest_eigenvalue(apply, shape, steps: int = 10):
+    """An upper estimate of the largest eigenvalue of a positive linear map, by power iteration on
+    the whole batch, and a tenth more.
+
+    >>> round(largest_eigenvalue(lambda x: x * jnp.array([1.0, 4.0]), jnp.ones(2)).item(), 2)
+    4.4
+    """
+    start = jax.random.normal(jax.random.key(0), shape.shape)
+
+    def power(_, x):
+        x = apply(x)
+        return x / jnp.linalg.norm(x.ravel())
+
+    direction = lax.fori_loop(0, steps, power, start / jnp.linalg.norm(start.ravel()))
+    return 1.1 * jnp.linalg.norm(apply(direction).ravel())

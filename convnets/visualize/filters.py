@@ -1,0 +1,61 @@
+"""Many small images as one: filters, patches, reconstructions."""
+
+import math
+
+import numpy as np
+
+from ..errors import UserError
+
+SCALES = ("each", "all")
+
+
+def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap: int = 1):
+    """Images beside each other in a grid, ready to be shown.
+
+    Args:
+      images: `[N, H, W, C]` of 1 or 3 channels, any numbers. The kernels `[H, W, C, N]` of a first
+        layer become that by `np.moveaxis(kernels, 3, 0)`.
+      columns: images in a row; None for a grid as square as can be.
+      scale: `each` stretches every image so that 0 is gray and its largest absolute value black or
+        white; `all` uses the largest of all images.
+      gap: white pixels between images.
+
+    Returns: float32 `[H', W', C]` in [0, 1].
+
+    Raises: UserError for another rank, other channels, an unknown scale, no image, or no column.
+
+    >>> arrange_grid(np.ones((5, 2, 2, 1)), columns=3).shape
+    (5, 8, 1)
+    """
+    images = np.asarray(images, np.float32)
+    if images.ndim != 4 or not images.size or images.shape[3] not in (1, 3):
+        raise UserError(f"expected images [N, H, W, 1 or 3], came {images.shape}")
+    if scale not in SCALES:
+        raise UserError(f"scale is each or all, not {scale!r}")
+    number, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(number)) if columns is None else columns
+    if columns < 1:
+        raise UserError(f"at least 1 column, not {columns}")
+    columns = min(columns, number)
+    rows = -(-number // columns)
+    axes = (1, 2, 3) if scale == "each" else None
+    largest = np.abs(images).max(axis=axes, keepdims=True)
+    images = 0.5 + 0.5 * images / np.where(largest == 0, 1, largest)
+    grid = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        grid[top : top + height, left : left + width] = image
+    return grid.astype(np.float32)
+
+
+def plot_grid(images, *, title: str = "", **options):
+    """`arrange_grid` as a matplotlib figure, a pixel of the images about a millimeter wide."""
+    import matplotlib.pyplot as plt
+
+    grid = arrange_grid(images, **options)
+    height, width = (max(2.0, min(10.0, side / 25)) for side in grid.shape[:2])
+    figure, axes = plt.subplots(figsize=(width, height + 0.3), layout="constrained")
+    axes.imshow(grid.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title)
+    return figure

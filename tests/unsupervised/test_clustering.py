@@ -1,0 +1,72 @@
+"""k-means: clusters that are there are found, as scikit-learn finds them, on any devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.cluster import KMeans as Reference
+
+import convnets
+from convnets.unsupervised import KMeans, clustering_loss
+from convnets.unsupervised.clustering import squared_distances
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+TRUE = RNG.normal(size=(4, 6)).astype(np.float32) * 3
+X = (TRUE[RNG.integers(0, 4, 400)] + 0.2 * RNG.normal(size=(400, 6))).astype(np.float32)
+IMAGES = jnp.asarray(X.reshape(400, 2, 3, 1))
+
+
+def train(steps, strategy="jit", devices=1):
+    model, optimizer = KMeans(4), optax.sgd(0.1)
+    variables = model.init(KEY, IMAGES, train=False)
+    begin = {"centers": jnp.asarray(X[[0, 1, 2, 5]]), "counts": jnp.zeros(4)}
+    assert jax.tree.map(jnp.shape, variables["batch_stats"]) == jax.tree.map(jnp.shape, begin)
+    state = convnets.TrainState.create({"params": {}, "batch_stats": begin}, optimizer, KEY)
+    step = convnets.make_step(clustering_loss(model), optimizer)
+    step = convnets.parallel.compile(step, strategy, devices=devices)
+    for number in range(steps):
+        batch = IMAGES[40 * (number % 10) : 40 * (number % 10 + 1)]
+        state, measured = step(state, {"image": batch})
+    return model, convnets.parallel.gather(state), convnets.metrics.finish(measured)
+
+
+def test_the_centers_are_those_of_scikit_learn():
+    model, state, measured = train(100)
+    centers = state.batch_stats["centers"]
+    expected = Reference(4, n_init=10, random_state=0).fit(X)
+    away = np.asarray(squared_distances(centers, jnp.asarray(expected.cluster_centers_)))
+    assert sorted(away.argmin(1)) == [0, 1, 2, 3]
+    assert away.min(1).max() < 0.02
+    assert measured["unexplained"] < 0.05
+    code = model.apply({"batch_stats": state.batch_stats}, IMAGES, train=False)["code"]
+    labels = np.asarray(away.argmin(1))[np.asarray(code).argmax(1)]
+    np.testing.assert_array_equal(labels, expected.labels_)
+
+
+def test_a_first_batch_makes_means():
+    _, state, _ = train(1)
+    batch, begin = X[:40], X[[0, 1, 2, 5]]
+    nearest = ((batch[:, None] - begin[None]) ** 2).sum(2).argmin(1)
+    for number in range(4):
+        mine = batch[nearest == number]
+        expected = mine.mean(0) if len(mine) else begin[number]
+        np.testing.assert_allclose(state.batch_stats["centers"][number], expected, rtol=1e-4)
+        assert state.batch_stats["counts"][number] == len(mine)
+
+
+def test_the_same_numbers_on_many_devices():
+    one = train(12)[1].batch_stats["centers"]
+    for strategy in ("jit", "shard_map"):
+        many = train(12, strategy, devices=4)[1].batch_stats["centers"]
+        np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-4)
+
+
+def test_the_code_is_the_triangle_activation():
+    model = KMeans(3)
+    variables = model.init(KEY, IMAGES, train=False)
+    code = model.apply(variables, IMAGES, train=False)["code"]
+    centers = np.asarray(variables["batch_stats"]["centers"])
+    distances = np.sqrt(((X[:, None] - centers[None]) ** 2).sum(2))
+    expected = np.maximum(distances.mean(1, keepdims=True) - distances, 0)
+    np.testing.assert_allclose(code, expected, rtol=1e-3, atol=1e-4)
