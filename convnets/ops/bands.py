@@ -45,7 +45,7 @@ def convolve_in_bands(x, kernel, window: Window, lowering: str):
     if mesh is None:
         return convolution(x, kernel, window, lowering)
     borders = band_borders(x.shape, kernel.shape, window, mesh.shape[MODEL_AXIS])
-    examples = None if x.shape[0] % mesh.shape[DATA_AXIS] else DATA_AXIS
+    examples = _examples(x, mesh)
     spec = P(examples) if borders is None else P(examples, MODEL_AXIS)
     if lowering == "onednn":  # its calls take all cores, and the devices would wait in turn
         lowering = "plain"
@@ -107,5 +107,17 @@ def gather_rows(x):
     mesh = _mesh.get()
     if mesh is None:
         return x
-    examples = None if x.shape[0] % mesh.shape[DATA_AXIS] else DATA_AXIS
-    return lax.with_sharding_constraint(x, NamedSharding(mesh, P(examples)))
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, P(_examples(x, mesh))))
+
+
+def on_whole_maps(function, x, kernel):
+    """`function(x, kernel)` of images and a kernel, over whole maps on every device of `model`."""
+    mesh = _mesh.get()
+    if mesh is None:
+        return function(x, kernel)
+    spec = P(_examples(x, mesh))
+    return jax.shard_map(function, mesh=mesh, in_specs=(spec, P()), out_specs=spec)(x, kernel)
+
+
+def _examples(x, mesh):
+    return None if x.shape[0] % mesh.shape[DATA_AXIS] else DATA_AXIS

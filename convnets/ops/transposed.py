@@ -1,5 +1,8 @@
 """The transpose of a convolution, which makes images larger."""
 
+from functools import partial
+
+from .bands import on_whole_maps
 from .convolution import as_padding, as_pair, output_size, require_images
 from .lowerings import requested_lowering
 from .primitives import Window, convolution_input_gradient
@@ -55,4 +58,5 @@ def convolve_transposed(x, kernel, *, stride=1, padding=0, output_padding=0, dil
     if back != x.shape[1:3]:
         raise ValueError(f"output_padding {extra} must be less than the stride {strides}")
     window = Window(strides, pads, dilations, groups)
-    return convolution_input_gradient(x, kernel, size, window, requested_lowering())
+    options = {"size": size, "window": window, "lowering": requested_lowering()}
+    return on_whole_maps(partial(convolution_input_gradient, **options), x, kernel)
