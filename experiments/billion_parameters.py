@@ -58,7 +58,7 @@ class Config(Common):
     """Make one update of a billion parameters, compare a smaller one, train one on photos."""
 
     batch_size: int = 1
-    """Photos in the one update; each takes 4 GiB beside 8 of parameters and gradients."""
+    """Photos in the one update; each one more takes 7 GiB more."""
     rate: float = 2.0
     """Of the one update; gradients are of a mean over all values of a photo."""
     steps: int = 300
