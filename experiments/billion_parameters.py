@@ -2,7 +2,7 @@
 
 Command:    python experiments/billion_parameters.py --data-dir DIR    (DIR holds photos, *.jpg)
 Hardware:   see results/billion_parameters.json; 24 GiB of memory are enough
-Minutes:    see there
+Minutes:    see there; compiled programs of one run before were found in the cache
 Reference:  Le et al. 2012, "Building high-level features using large scale unsupervised learning":
             a billion parameters on 1,000 machines of 16 cores, a model over 169 of them
 Ours:       see the table of README.md, made from results/billion_parameters.json
