@@ -76,8 +76,9 @@ def make_plan(
     require_asynchronous(options)
     mesh = _choose_mesh(options, mesh, rules)
     options = _fill_in(options, len(dataset.train), mesh)
-    parallel.require_divisible(options.batch_size, parallel.data_parts(mesh))
-    require_strategy(options, start, parallel.data_parts(mesh))
+    shape, shares = dataset.image_shape, parallel.data_parts(mesh)
+    parallel.require_divisible(options.batch_size, shares)
+    require_strategy(options, start, shares)
     stop = start + _count_steps(options, len(dataset.train))
     if stop >= 2**31:  # the state's counter is an int32
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
@@ -91,16 +92,11 @@ def make_plan(
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
     loss_fn = create_objective(
-        model,
-        options,
-        normalization,
-        augment,
-        image_shape=dataset.image_shape,
-        devices=parallel.data_parts(mesh),
+        model, options, normalization, augment, image_shape=shape, devices=shares
     )
     depth_scales = None
     if options.layer_decay is not None:
-        depth_scales = decay_by_depth(model, dataset.image_shape, options.layer_decay)
+        depth_scales = decay_by_depth(model, shape, options.layer_decay)
     rule = without_limits(options) if uses_server(options) else options
     learning_rate, optimizer, observe = create_update_rule(rule, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
@@ -127,9 +123,7 @@ def make_plan(
         step=step,
         eval_step=compiled(make_eval_step(loss_fn), donate=False),
         batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
-        create_state=partial(
-            _create_state, model, dataset, optimizer, options, normalization, parts
-        ),
+        create_state=partial(_create_state, model, shape, optimizer, options, normalization, parts),
     )
 
 
@@ -219,10 +213,10 @@ def _make_step(loss_fn, optimizer, options, compiled):
     return compiled(step, steps_per_call=options.steps_per_call, local=local)
 
 
-def _create_state(model, dataset, optimizer, options, normalization, parts, variables=None):
+def _create_state(model, shape, optimizer, options, normalization, parts, variables=None):
     """The first state; of random parameters each device of a mesh with parts makes its own."""
     init_key, key = jax.random.split(jax.random.key(options.seed))
-    images, init = jnp.zeros((1, *dataset.image_shape)), partial(model.init, train=False)
+    images, init = jnp.zeros((1, *shape)), partial(model.init, train=False)
     ema = options.ema is not None
     create = partial(
         TrainState.create, optimizer=optimizer, key=key, ema=ema, normalization=normalization

@@ -2,7 +2,7 @@
 
 Command:    python experiments/billion_parameters.py --data-dir DIR    (DIR holds photos, *.jpg)
 Hardware:   see results/billion_parameters.json; 24 GiB of memory are enough
-Minutes:    see there
+Minutes:    see there; compiled programs of one run before were found in the cache
 Reference:  Le et al. 2012, "Building high-level features using large scale unsupervised learning":
             a billion parameters on 1,000 machines of 16 cores, a model over 169 of them
 Ours:       see the table of README.md, made from results/billion_parameters.json
@@ -58,7 +58,7 @@ class Config(Common):
     """Make one update of a billion parameters, compare a smaller one, train one on photos."""
 
     batch_size: int = 1
-    """Photos in the one update; each takes 4 GiB beside 8 of parameters and gradients."""
+    """Photos in the one update; each one more takes 7 GiB more."""
     rate: float = 2.0
     """Of the one update; gradients are of a mean over all values of a photo."""
     steps: int = 300

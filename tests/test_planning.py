@@ -56,7 +56,8 @@ def test_several_steps_in_a_call_change_no_number():
 
 @pytest.mark.parametrize(("platform", "expected"), [("cpu", 1), ("gpu", 10), ("tpu", 10)])
 def test_accelerators_run_several_steps_in_a_call(platform, expected):
-    mesh = SimpleNamespace(size=1, devices=np.array([SimpleNamespace(platform=platform)]))
+    devices = np.array([SimpleNamespace(platform=platform)])
+    mesh = SimpleNamespace(shape={"data": 1}, devices=devices)
     assert _fill_in(TrainingOptions(), 100, mesh).steps_per_call == expected
     assert _fill_in(TrainingOptions(steps_per_call=3), 100, mesh).steps_per_call == 3
 
