@@ -49,21 +49,30 @@ def members_of(launcher) -> dict[int, int]:
     return pids
 
 
-def test_one_of_four_killed_is_named_and_the_run_started_again_equals_another(tmp_path):
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = start(4, "--workdir", killed, *SETTINGS, restarts=1)
-    wait_for(process, lambda: steps_in(killed))
-    victim = members_of(process)[2]
+def kill(process, workdir, index) -> tuple[int, str]:
+    """Kills one of a launcher's processes after the next checkpoint: its pid, and what is said
+    until all are started again, which is to be within 60 seconds."""
+    last = (steps_in(workdir) or [0])[-1]
+    wait_for(process, lambda: (steps_in(workdir) or [0])[-1] > last)
+    victim, begin, said = members_of(process)[index], time.monotonic(), []
     os.kill(victim, signal.SIGKILL)
-    begin, said = time.monotonic(), []
     for line in process.stderr:
         said.append(line)
         if "starting all again" in line:
             break
     assert time.monotonic() - begin < 60
+    return victim, "".join(said)
+
+
+def test_one_of_four_killed_is_named_and_the_run_started_again_equals_another(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start(4, "--workdir", killed, *SETTINGS, restarts=2)
+    victim, said = kill(process, killed, 2)
+    first, of_first = kill(process, killed, 0)
     out, error = process.communicate(timeout=600)
-    assert process.returncode == 0, "".join(said) + error
-    said = "".join(said)
+    assert process.returncode == 0, said + of_first + error
+    assert f"process 0 (pid {first}) ended with exit code 137" in of_first
+    assert "starting all again, from the last checkpoint" in of_first
     assert f"convnets launch: process 2 (pid {victim}) ended with exit code 137" in said
     assert re.search(rf"^convnets: process 2 of 4 \(.*, pid {victim}\) died; ", said, re.MULTILINE)
     assert "start all again with --resume" in said
