@@ -8,11 +8,11 @@ Reference:  Dean et al. 2012, "Large scale distributed deep networks", sections 
 Ours:       see the table of README.md, made from results/parameter_server_mnist.json
 
 LeNet-5, Adagrad, the same examples, batches and learning rates in every case. "one device" updates
-after every batch; the server has 4 workers and 2 shards, with no bound on staleness, and begins with
-a warm start of an epoch, without which stale gradients cost Adagrad's large first updates more than
-they gain (in a trial of 3 epochs 3.67 % test error, where one device had 1.93 %). In the third
-case the process of one worker and of one shard are killed (SIGKILL) once half of the steps are
-done; the shard comes back with what it last saved, at the end of an epoch.
+after every batch; the server has 4 workers and 2 shards, with no bound on staleness, and begins
+with a warm start of an epoch: without one, stale gradients spoil Adagrad's large first updates (in
+a single trial of 3 epochs 3.67 % test error, where one device had 1.93 %). In the third case the
+process of one worker and of one shard are killed (SIGKILL) once half of the steps are done; the
+shard comes back with what it last saved, at the end of an epoch.
 """
 
 import contextlib
