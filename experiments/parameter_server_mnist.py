@@ -58,7 +58,7 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
-    small = {"data": "digits", "epochs": 3, "seeds": config.seeds[:1], "workers": 2}
+    small = {"data": "digits", "epochs": 20, "seeds": config.seeds[:1], "workers": 2}
     small |= {"warm_start": 6}
     used = dataclasses.replace(config, **small) if config.quick else config
     dataset = convnets.load_dataset(used.data, data_dir=config.data_dir)
