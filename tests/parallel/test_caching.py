@@ -79,7 +79,8 @@ def test_a_program_from_the_cache_computes_the_same_bits(monkeypatch, tmp_path):
     def train(name, *changes, **environment):
         workdir = tmp_path / name
         out, error = shell.run(
-            *("train", "--workdir", workdir, "--steps", 12, "--batch-size", 32, "--devices", 2),
+            *("train", "--model", "lenet1", "--workdir", workdir),
+            *("--steps", 12, "--batch-size", 32, "--devices", 2),
             *changes,
             **environment,
         )

@@ -37,6 +37,21 @@ def small_resnet(group_size):
     return Classifier(backbone, 10, dropout=0.4)
 
 
+def draw_variables(model, *image_shape):
+    """Variables as at a start, but drawn by NumPy: `init` takes longer to compile than a step."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            scale = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return jnp.asarray(scale * rng.standard_normal(leaf.shape), leaf.dtype)
+        return jnp.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
+
+    init = partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image_shape)))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
 def make_batches(weighted):
     rng = np.random.default_rng(0)
     batches = []
@@ -75,8 +90,9 @@ def run(strategy, devices, group_size, weighted, accumulate=1, steps_per_call=1)
     optimizer = optax.sgd(0.05, momentum=0.9)
     if accumulate > 1:
         optimizer = optax.MultiSteps(optimizer, accumulate).gradient_transformation()
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)
-    state = convnets.TrainState.create(variables, optimizer, jax.random.key(1), ema=True)
+    state = convnets.TrainState.create(
+        draw_variables(model, 12, 12, 3), optimizer, jax.random.key(1), ema=True
+    )
     step = compile_step(
         with_gradients(loss_fn, optimizer),
         strategy,
@@ -210,8 +226,9 @@ def test_gradients_do_not_depend_on_check_vma(check_vma):
     model = small_resnet(None)
     loss_fn = convnets.classification_loss(model)
     optimizer = optax.sgd(0.05)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 3)), train=False)
-    state = convnets.TrainState.create(variables, optimizer, jax.random.key(1))
+    state = convnets.TrainState.create(
+        draw_variables(model, 12, 12, 3), optimizer, jax.random.key(1)
+    )
     batch = make_batches(True)[0]
     alone, _, _ = jax.jit(gradient(loss_fn))(state, batch)
     replicated = jax.sharding.PartitionSpec()
@@ -278,7 +295,7 @@ def test_no_gradient_is_lost_where_maxima_tie():
         augment=image.compose(image.translate, image.rotate, image.flip_horizontal),
         label_smoothing=0.1,
     )
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 9, 9, 1)), train=False)
+    variables = draw_variables(model, 9, 9, 1)
     variables = jax.tree.map(
         lambda x: x + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32),
         variables,
