@@ -243,6 +243,7 @@ def _make_recompute(model, dataset, options, compiled):
             dataset.train,
             options.batch_size,
             seed=options.seed,
+            workers=0,
             process_index=index,
             process_count=shares,
         )
