@@ -20,7 +20,6 @@ import dataclasses
 import json
 import math
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from many_devices import (
 from tables import format_rate, format_table, origin
 
 import convnets
+from convnets.launching import find_free_port
 
 NAME = "scaling"
 
@@ -95,7 +95,7 @@ def time_processes(config: Config, scaling: str, processes: int) -> dict:
     """Seconds of a step of so many processes, one core each as far as there are cores."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     common = {
-        "address": f"127.0.0.1:{free_port()}",
+        "address": f"127.0.0.1:{find_free_port()}",
         "processes": processes,
         "model": config.model,
         "image_shape": (28, 28, 1),
@@ -135,12 +135,6 @@ def time_processes(config: Config, scaling: str, processes: int) -> dict:
         "cores": len(cores),
         "load": load,
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def lines_of(archive: dict, kind: str) -> list[dict]:

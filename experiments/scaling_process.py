@@ -14,32 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.backend import register_backend_factory
-from jax.sharding import NamedSharding, PartitionSpec
 
 import convnets
-
-
-def connect(address: str, processes: int, index: int) -> None:
-    """Joins the others, with all that listens on the loopback interface alone."""
-    jax.distributed.initialize(
-        address,
-        processes,
-        index,
-        cluster_detection_method="deactivate",
-        coordinator_bind_address=address,
-    )
-
-    def make_client():
-        from jax._src import distributed, xla_bridge
-        from jax._src.lib import _jax
-
-        client = distributed.global_state.client
-        host = address.partition(":")[0]
-        collectives = _jax.make_gloo_tcp_collectives(distributed_client=client, hostname=host)
-        return xla_bridge.make_cpu_client(collectives)
-
-    register_backend_factory("cpu", make_client, priority=0, fail_quietly=False)
 
 
 def create_step(model: str, image_shape, batch_size: int):
@@ -55,25 +31,12 @@ def create_step(model: str, image_shape, batch_size: int):
     )
     state = convnets.TrainState.create(variables, optimizer, jax.random.key(1))
     rng = np.random.default_rng(0)
+    rows = batch_size // jax.process_count()  # of each batch this process's share
     batch = {
-        "image": rng.integers(0, 256, (batch_size, *image_shape), np.uint8),
-        "label": rng.integers(0, 10, batch_size).astype(np.int32),
+        "image": rng.integers(0, 256, (rows, *image_shape), np.uint8),
+        "label": rng.integers(0, 10, rows).astype(np.int32),
     }
-    place = {
-        name: NamedSharding(step.mesh, spec)
-        for name, spec in (("state", PartitionSpec()), ("batch", PartitionSpec("data")))
-    }
-    return step, put(convnets.parallel.gather(state), place["state"]), put(batch, place["batch"])
-
-
-def put(tree, sharding):
-    """The parts of arrays that are this process's, of arrays that every process knows whole."""
-
-    def of_this(x):
-        x = np.asarray(x)
-        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-
-    return jax.tree.map(of_this, tree)
+    return step, step.place_state(state), step.place_batch(batch)
 
 
 def main(address, processes, index, core, model, image_shape, batch_size, steps, repetitions):
@@ -81,7 +44,7 @@ def main(address, processes, index, core, model, image_shape, batch_size, steps,
         os.sched_setaffinity(0, {core})
     convnets.parallel.keep_memory()
     if processes > 1:
-        connect(address, processes, index)
+        convnets.parallel.connect(address, processes, index)
     step, state, batch = create_step(model, image_shape, batch_size)
     state, _ = step.run(state, batch)
     jax.block_until_ready(state)
