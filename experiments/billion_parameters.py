@@ -15,7 +15,6 @@ over two devices; its errors are those of photos that it was not trained on.
 """
 
 import dataclasses
-import os
 import resource
 import time
 from functools import partial
@@ -25,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from cases import Common, run_cases, run_from_shell
+from cases import Common, make_devices, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -67,10 +66,7 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "device_count" not in flags:  # read when JAX looks for its devices, which it has not yet
-        flags += f" --xla_force_host_platform_device_count={DEVICES}"
-        os.environ["XLA_FLAGS"] = flags.strip()
+    make_devices(DEVICES)
     networks, used = NETWORKS, config
     if config.quick:
         networks = {name: (smaller(6, 1), 24) for name in NETWORKS}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -93,6 +94,15 @@ def run_cases(
             write_archive(path, name, config, results + later, minutes)
         print(_shorten(found), flush=True)
     return results
+
+
+def make_devices(count: int) -> None:
+    """Has JAX make so many devices out of the CPU, unless `XLA_FLAGS` says a number. To be called
+    before JAX looks for its devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "device_count" not in flags:
+        flags += f" --xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = flags.strip()
 
 
 def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
