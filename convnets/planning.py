@@ -246,7 +246,6 @@ def _make_recompute(model, dataset, options, compiled):
             workers=0,
             process_index=index,
             process_count=shares,
-            workers=0,
         )
         with contextlib.closing(read(0)) as batches:
             return recompute_statistics(model, state, itertools.islice(batches, count), step=step)
