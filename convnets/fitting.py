@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
 from functools import partial
 from signal import Signals
 from typing import NamedTuple
@@ -54,10 +55,11 @@ def fit(
     identity: dict | None = None,
     mesh: Mesh | None = None,
     rules: parallel.Rules = (),
+    objective: Callable | None = None,
     progress: bool = True,
     **options,
 ) -> Result:
-    """Trains a classifier.
+    """Trains a classifier, or any other model by an objective of its own.
 
     Compiled programs are kept for the next time, see `parallel.cache_compilations`, and freed
     memory for the next step, see `parallel.keep_memory`.
@@ -77,6 +79,9 @@ def fit(
         (`parallel.create_mesh(model=...)`), in place of the options `devices` and `model_parallel`.
       rules: which parameters lie how in parts, before those by default; see
         `parallel.parameter_specs`.
+      objective: `(model, *, normalization) -> loss function`, as those of `unsupervised` and
+        partials of them, in the place of classification: the model returns what that takes, and
+        lines name its metrics, of which one is `loss`. The best on validation has the least loss.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….
@@ -112,13 +117,16 @@ def fit(
     saved = None
     if given.resume:
         saved = parallel.first_decides(partial(journal.read_config, given.workdir))
-    plan = _make_plan(model, dataset, given, origin, state, saved, mesh=mesh, rules=rules)
+    besides = {"mesh": mesh, "rules": rules, "objective": objective}
+    plan = _make_plan(model, dataset, given, origin, state, saved, **besides)
     if state is not None:
         state = plan.adopt(state)
     elif variables is not None:
         state = plan.create_state(variables)
     name = getattr(model, "registry_name", None) or type(model).__name__
     identity = {"model": name, "data": dataset.name, **(identity or {})}
+    if objective is not None:
+        identity["objective"] = getattr(objective, "func", objective).__name__
     with (
         parallel.ending_together(),
         interruption() as received,
@@ -140,7 +148,7 @@ def fit(
     return result
 
 
-def _make_plan(model, dataset, given, origin, state, saved, **devices):
+def _make_plan(model, dataset, given, origin, state, saved, **besides):
     """The plan of a new run, of one that goes on from a state, or of one that is resumed."""
     start, normalization = 0, None
     if saved is not None:
@@ -154,7 +162,7 @@ def _make_plan(model, dataset, given, origin, state, saved, **devices):
     elif state is not None:
         start, normalization = int(state.step), state.normalization
     return make_plan(
-        model, dataset, given, origin=origin, start=start, normalization=normalization, **devices
+        model, dataset, given, origin=origin, start=start, normalization=normalization, **besides
     )
 
 

@@ -20,8 +20,8 @@ from .requirements import (
     read_variables,
     require_asynchronous,
     require_batch_norm,
-    require_classes,
     require_kinds,
+    require_outputs,
     require_strategy,
     require_validation,
 )
@@ -58,6 +58,7 @@ def make_plan(
     normalization: image.Normalization | None = None,
     mesh=None,
     rules=(),
+    objective=None,
 ) -> Plan:
     """Decides everything about a run.
 
@@ -68,7 +69,7 @@ def make_plan(
       origin: what the run began from, as in `Plan`.
       start: the step that the run begins at; steps and schedule count from there.
       normalization: of the images; the data set's own if None.
-      mesh, rules: as in `fit`.
+      mesh, rules, objective: as in `fit`.
 
     Raises: UserError for options that do not fit each other, the data or the devices.
     """
@@ -86,13 +87,19 @@ def make_plan(
 
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
-    params = require_classes(model, dataset)
+    params = require_outputs(model, dataset, objective)
     require_batch_norm(model, dataset, options, fresh=origin is None and not options.resume)
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
     loss_fn = create_objective(
-        model, options, normalization, augment, image_shape=shape, devices=shares
+        model,
+        options,
+        normalization,
+        augment,
+        image_shape=shape,
+        devices=shares,
+        objective=objective,
     )
     depth_scales = None
     if options.layer_decay is not None:

@@ -32,11 +32,19 @@ def require_kinds(model, dataset) -> None:
         )
 
 
-def require_classes(model, dataset) -> dict:
-    """Refuses a model of other classes than the data's; returns the shapes of its parameters."""
+def require_outputs(model, dataset, objective=None) -> dict:
+    """Refuses a model of other classes than the data's, unless it has an objective of its own;
+    returns the shapes of its parameters."""
     images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.float32)
     init = partial(model.init_with_output, train=False)
     logits, variables = jax.eval_shape(init, jax.random.key(0), images)
+    if objective is not None:
+        return variables.get("params", {})
+    if not hasattr(logits, "shape"):
+        raise UserError(
+            f"{type(model).__name__} makes no logits: give fit an objective, such as "
+            "convnets.unsupervised.reconstruction_loss"
+        )
     if logits.shape != (2, dataset.num_classes):
         raise UserError(
             f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "

@@ -86,7 +86,7 @@ class Checkpoints:
           step: larger than that of every checkpoint there.
           state: a tree of host arrays (`parallel.gather`), not to be changed afterwards.
           host: JSON data to go with it.
-          metrics: `validation_accuracy` and `validation_loss`, where they are known.
+          metrics: `validation_loss`, and `validation_accuracy`, where they are known.
 
         Raises: NotFiniteError for a state that is not finite; UserError when this save or the one
         before it cannot be written.
@@ -267,8 +267,9 @@ def _ignore_abandoned_futures() -> None:
 
 
 def score(metrics: dict) -> tuple[float, float]:
-    """What makes a checkpoint the best: accuracy on validation, then the smaller loss."""
-    return metrics["validation_accuracy"], -metrics["validation_loss"]
+    """What makes a checkpoint the best: accuracy on validation, where that is measured, then the
+    smaller loss."""
+    return metrics.get("validation_accuracy", 0.0), -metrics["validation_loss"]
 
 
 def _causes(error, numbers) -> list[str]:

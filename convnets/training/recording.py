@@ -111,4 +111,4 @@ def _validation(line, number=None):
     """What a line says of validation at a step; None where it says nothing."""
     if "validation_loss" not in line or (number is not None and line["step"] != number):
         return None
-    return {name: line[name] for name in ("validation_accuracy", "validation_loss")}
+    return {name: line[name] for name in ("validation_accuracy", "validation_loss") if name in line}

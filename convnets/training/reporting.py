@@ -77,9 +77,7 @@ def show(bar, line: dict, *, aloud: bool) -> None:
         say(bar, describe(line))
     if "train_loss" in line:
         bar.set_postfix_str(
-            f"loss {line['train_loss']:.4f}, accuracy {line['train_accuracy']:.4f}, "
-            + _describe_speed(line),
-            refresh=False,
+            f"{_describe_metrics(line, 'train')}, {_describe_speed(line)}", refresh=False
         )
 
 
@@ -100,16 +98,29 @@ def describe(line: dict) -> str:
     for split in ("train", "validation", "test"):
         if f"{split}_loss" not in line:
             continue
-        accuracy = line[f"{split}_accuracy"]
-        text = f"{split} loss {line[f'{split}_loss']:.4f}, accuracy {accuracy:.4f}"
+        text = f"{split} {_describe_metrics(line, split)}"
         if f"{split}_examples" in line:
-            text += f" (error {100 * (1 - accuracy):.2f} %) of {line[f'{split}_examples']}"
+            if f"{split}_accuracy" in line:
+                text += f" (error {100 * (1 - line[f'{split}_accuracy']):.2f} %)"
+            text += f" of {line[f'{split}_examples']}"
         parts.append(text)
     if "stopped" in line:
         parts.append(f"stopped early: {line['stopped']}")
     if "images_per_second" in line:
         parts.append(_describe_speed(line))
     return f"step {line['step']}, epoch {line['epoch']:.4g}: " + "; ".join(parts)
+
+
+def _describe_metrics(line, split):
+    """The loss, and the accuracy, or what else there is in its place, but for arrays."""
+    names = [name.removeprefix(f"{split}_") for name in line if name.startswith(f"{split}_")]
+    others = [name for name in names if name not in ("loss", "examples")]
+    names = ["accuracy"] if "accuracy" in others else others
+    return ", ".join(
+        f"{name} {line[f'{split}_{name}']:.4f}"
+        for name in ("loss", *names)
+        if isinstance(line[f"{split}_{name}"], float)
+    )
 
 
 def _describe_speed(line):

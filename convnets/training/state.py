@@ -50,7 +50,8 @@ class TrainState:
         """The state before the first step.
 
         Args:
-          variables: `{"params": …}`, with `"batch_stats"` where the model has them.
+          variables: `{"params": …}`, with `"batch_stats"` where the model has them; each may be
+            missing.
           optimizer: an Optax transformation.
           key: a key of JAX's default generator, typed or raw.
           ema: whether to keep moving averages, starting at the given values.
@@ -61,7 +62,7 @@ class TrainState:
         >>> int(state.step), state.batch_stats, state.ema
         (0, {}, None)
         """
-        params = variables["params"]
+        params = variables.get("params", {})  # none of what learns by its statistics alone
         batch_stats = variables.get("batch_stats", {})
         if normalization is not None:
             normalization = Normalization(*(jnp.asarray(x, jnp.float32) for x in normalization))

@@ -6,7 +6,7 @@ from . import competition
 from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
 from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans, clustering_loss
-from .contrastive import contrastive_divergence_loss, with_chains
+from .contrastive import contrastive_divergence_loss
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
 from .ica import amari_distance, reconstruction_ica_loss
@@ -42,5 +42,4 @@ __all__ = [
     "reconstruction_ica_loss",
     "reconstruction_loss",
     "sparse_coding_loss",
-    "with_chains",
 ]

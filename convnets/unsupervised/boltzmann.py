@@ -25,6 +25,7 @@ class RBM(nn.Module):
     Attributes:
       features: hidden units.
       visible: `binary`, for images in [0, 1], or `gaussian`.
+      chains: persistent ones, for `contrastive_divergence_loss`; they begin with noise.
 
     Returns: `{"code": [B, features], "reconstruction": …}`, the hidden units' probabilities and the
     visible units' means given these.
@@ -42,10 +43,12 @@ class RBM(nn.Module):
 
     features: int
     visible: str = "binary"
+    chains: int = 0
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         require_kind(self.visible)
+        hold_chains(self, images)
         values = images[0].size
         params = {
             "kernel": self.param("kernel", normal(0.01), (values, self.features), jnp.float32),
@@ -123,6 +126,7 @@ class ConvolutionalRBM(nn.Module):
       kernel_size: of the convolution, without padding.
       block: height and width of a block; it divides the maps' sides.
       visible: `binary`, or `gaussian` of variance 1.
+      chains: persistent ones, for `contrastive_divergence_loss`; they begin with noise.
 
     Returns: `{"code": [B, H' / block, W' / block, features], "reconstruction": …}`, the pools'
     probabilities, and the visible units' means given the units' probabilities.
@@ -145,10 +149,12 @@ class ConvolutionalRBM(nn.Module):
     kernel_size: int
     block: int = 2
     visible: str = "binary"
+    chains: int = 0
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         require_kind(self.visible)
+        hold_chains(self, images)
         channels = images.shape[3]
         shape = (self.kernel_size, self.kernel_size, channels, self.features)
         params = {
@@ -196,6 +202,17 @@ def require_kind(visible):
     """Refuses an unknown kind of visible units."""
     if visible not in VISIBLE:
         raise unknown("kind of visible units", visible, VISIBLE)
+
+
+def hold_chains(machine, images):
+    """Makes a place in `batch_stats` for a machine's persistent chains, where it has any."""
+    if machine.chains:
+        shape = (machine.chains, *images.shape[1:])
+
+        def begin():
+            return jax.random.bernoulli(machine.make_rng("params"), 0.5, shape).astype(jnp.float32)
+
+        machine.variable("batch_stats", "chains", begin)
 
 
 def expect(visible, inputs):

@@ -1,7 +1,6 @@
 """Contrastive divergence: the data's free energy lowered, that of samples of the model raised."""
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from .. import losses, metrics
@@ -16,9 +15,9 @@ def contrastive_divergence_loss(
     """The loss function of a Boltzmann machine whose gradient is that of contrastive divergence.
 
     `F(v) - F(v')`, where `v'` comes from the image `v` by some steps of Gibbs sampling and is held
-    while the gradient is taken. Where `batch_stats` has `chains` (`with_chains`), the samples are
-    those of persistent chains in its place, which go on from step to step: the value is then the
-    images' free energy less the chains' mean.
+    while the gradient is taken. Where the model has `chains`, the samples are those of persistent
+    chains in its place, which go on from step to step: the value is then the images' free energy
+    less the chains' mean.
 
     Args:
       model: `RBM`, `ConvolutionalRBM`.
@@ -27,9 +26,9 @@ def contrastive_divergence_loss(
         probabilities.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. Metrics,
-    over the examples of the mask: `free_energy` of the images, and `unexplained`, of the
-    reconstruction by the hidden units' probabilities. Neither the loss nor the reconstruction says
-    how well the model fits: small machines have `log_likelihood`.
+    over the examples of the mask: as `loss` the free energy of the images, and `unexplained`, of
+    the reconstruction by the hidden units' probabilities. Neither says how well the model fits:
+    small machines have `log_likelihood`.
 
     Raises: UserError for fewer than 1 step.
 
@@ -54,31 +53,15 @@ def contrastive_divergence_loss(
                 samples = run_chains(keys, model, params, chains, steps)
                 values = energy - model.free_energy(params, samples).mean()
                 batch_stats = {**batch_stats, "chains": collective.mean_over_data(samples)}
-        found = model.apply({"params": params}, images, train=key is not None)
+        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        found = model.apply(variables, images, train=False)
         measured = {
-            "free_energy": metrics.mean_metric(energy, mask),
+            "loss": metrics.mean_metric(energy, mask),
             "unexplained": unexplained(found["reconstruction"], images, mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
-
-
-def with_chains(variables: dict, key, chains: int, image_shape) -> dict:
-    """Variables with persistent chains, which begin with noise, beside the parameters.
-
-    Args:
-      variables: of the model.
-      key: of the noise.
-      chains: how many.
-      image_shape: `(H, W, C)`.
-
-    >>> variables = with_chains({"params": {}}, jax.random.key(0), 10, (4, 4, 1))
-    >>> variables["batch_stats"]["chains"].shape
-    (10, 4, 4, 1)
-    """
-    noise = jax.random.bernoulli(key, 0.5, (chains, *image_shape)).astype(jnp.float32)
-    return {**variables, "batch_stats": {"chains": noise}}
 
 
 def run_chains(keys, model, params, images, steps: int):

@@ -1,0 +1,84 @@
+"""Objectives of one's own in `fit`: auto-encoders, chains, clusters; what they do not hear of."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import convnets
+from convnets.errors import UserError
+from convnets.unsupervised import (
+    RBM,
+    DenseAutoencoder,
+    KMeans,
+    clustering_loss,
+    contrastive_divergence_loss,
+    mask_pixels,
+    reconstruction_loss,
+)
+
+from .small_runs import fit
+
+
+def other(model, *, normalization):
+    return reconstruction_loss(model, normalization=normalization, sparsity=1.0)
+
+
+def test_an_autoencoder_is_fitted_saved_and_resumed(tmp_path):
+    options = {
+        "objective": partial(reconstruction_loss, corrupt=mask_pixels),
+        "workdir": str(tmp_path / "run"),
+        "schedule": "constant",
+        "steps": 4,
+        "evaluate_every": 2,
+        "model": DenseAutoencoder((16,)),
+    }
+    first = fit(**options)
+    lines = [line for line in first.history if "test_loss" in line]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert {"test_unexplained", "test_examples"} < lines[-1].keys()
+    assert "test_accuracy" not in lines[-1]
+    whole = fit(**options | {"workdir": None, "steps": 6})
+    resumed = fit(**options | {"resume": True, "steps": 6})
+    assert jax.tree.all(jax.tree.map(np.array_equal, resumed.state.params, whole.state.params))
+    with pytest.raises(UserError, match="objective: 'reconstruction_loss' in the run"):
+        fit(**options | {"resume": True, "steps": 8, "objective": other})
+    assert "accuracy" not in repr(resumed)
+    assert "unexplained" in repr(resumed)
+
+
+def test_chains_and_centers_ride_in_the_state():
+    machine = fit(RBM(5, chains=7), steps=2, objective=contrastive_divergence_loss)
+    assert machine.state.batch_stats["chains"].shape == (7, 28, 28, 1)
+    clusters = fit(KMeans(3), steps=2, objective=clustering_loss)
+    assert clusters.state.batch_stats["counts"].sum() > 0
+
+
+def test_the_best_on_validation_has_the_least_loss(tmp_path):
+    result = fit(
+        DenseAutoencoder((8,)),
+        objective=reconstruction_loss,
+        steps=6,
+        evaluate_every=2,
+        keep=9,
+        workdir=str(tmp_path / "run"),
+    )
+    losses = {x["step"]: x["validation_loss"] for x in result.history if "validation_loss" in x}
+    with convnets.Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        template = jax.eval_shape(lambda: result.state)
+        step, _, _ = checkpoints.restore(template, "best")
+    assert step == min(losses, key=losses.get)
+
+
+@pytest.mark.parametrize(
+    "options", [{"augment": ("flip",)}, {"label_smoothing": 0.1}, {"loss": "squared_error"}]
+)
+def test_what_an_objective_does_not_hear_of_is_refused(options):
+    with pytest.raises(UserError, match=f"does not hear of {next(iter(options))}"):
+        fit(DenseAutoencoder((4,)), steps=1, objective=reconstruction_loss, **options)
+
+
+def test_a_model_without_logits_needs_an_objective():
+    with pytest.raises(UserError, match="makes no logits: give fit an objective"):
+        fit(DenseAutoencoder((4,)), steps=1)
