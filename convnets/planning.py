@@ -28,7 +28,7 @@ from .requirements import (
 from .runs import with_batch_norm_groups, with_precision
 from .training import optimizers
 from .training.options import TrainingOptions
-from .training.server_options import round_steps, uses_server, without_limits
+from .training.server_options import round_steps, uses_server
 from .training.state import TrainState
 from .training.statistics import make_moments_step, recompute_statistics
 from .training.step import make_eval_step, make_step
@@ -81,8 +81,7 @@ def make_plan(
     parallel.require_divisible(options.batch_size, shares)
     require_strategy(options, start, shares)
     stop = start + _count_steps(options, len(dataset.train))
-    if stop >= 2**31:  # the state's counter is an int32
-        raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
+    _require_countable(stop)
     evaluate_every = options.evaluate_every or _steps_of_an_epoch(options, len(dataset.train))
 
     model = with_precision(model, options.precision)
@@ -92,24 +91,16 @@ def make_plan(
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
-    loss_fn = create_objective(
-        model,
-        options,
-        normalization,
-        augment,
-        image_shape=shape,
-        devices=shares,
-        objective=objective,
-    )
+    about = {"image_shape": shape, "devices": shares, "objective": objective}
+    loss_fn = create_objective(model, options, normalization, augment, **about)
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, shape, options.layer_decay)
-    rule = without_limits(options) if uses_server(options) else options
-    learning_rate, optimizer, observe = create_update_rule(rule, start, stop, depth_scales)
+    learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
     jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
     examples = resident_examples(dataset.train, crop)
-    strategy = "jit" if uses_server(options) else options.parallel
     parallel.parameter_specs(params, mesh, rules)  # refuses rules that do not fit
+    strategy = "jit" if uses_server(options) else options.parallel
     parts = {"mesh": mesh, "rules": rules, "shard_optimizer": options.shard_optimizer}
     compiled = partial(parallel.compile, strategy=strategy, lowering=options.lowering, **parts)
     step = _make_step(loss_fn, optimizer, options, partial(compiled, examples=examples))
@@ -132,6 +123,11 @@ def make_plan(
         batches=make_batches(dataset.train, options, step, crop, resident=examples is not None),
         create_state=partial(_create_state, model, shape, optimizer, options, normalization, parts),
     )
+
+
+def _require_countable(stop):
+    if stop >= 2**31:  # the state's counter is an int32
+        raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
 
 
 def _choose_mesh(options, mesh, rules):

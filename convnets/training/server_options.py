@@ -40,8 +40,10 @@ def steps_of_an_update(options) -> int:
 
 
 def without_limits(options):
-    """The options of the server's optimizer: limits of the gradient are the workers' to keep, which
-    see the whole of it."""
+    """The options of the optimizer: limits of the gradient are the workers' to keep, where there is
+    a parameter server, for they see the whole of it."""
+    if not uses_server(options):
+        return options
     return dataclasses.replace(options, clip=None, clip_value=None, clip_adaptive=None)
 
 

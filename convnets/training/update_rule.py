@@ -11,7 +11,7 @@ from .optimizers import create_optimizer
 from .options import TrainingOptions
 from .schedules import create_schedule, reduce_on_plateau
 from .selection import join_scales, scale_rates
-from .server_options import steps_of_an_update
+from .server_options import steps_of_an_update, without_limits
 from .sharpness import sharpness_aware
 
 # What an optimizer of the caller's own would not hear of.
@@ -42,6 +42,7 @@ def create_update_rule(
     Raises: UserError for an unknown optimizer or schedule, and for options that an optimizer of the
     caller's own would not hear of.
     """
+    options = without_limits(options)
     if isinstance(options.optimizer, optax.GradientTransformation):
         _require_untouched(options, OF_THE_NAMED)
         return None, optax.with_extra_args_support(options.optimizer), None
