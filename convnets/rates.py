@@ -140,7 +140,7 @@ def find_learning_rate(
         return smallest * (largest / smallest) ** (count / (steps - 1))
 
     given = create_options(**options, steps=steps, schedule=rate, steps_per_call=1)
-    if not isinstance(given.optimizer, str):
+    if not isinstance(given.optimizer, str | None):
         raise UserError("an optimizer of your own has its learning rate; name one")
     origin, start, normalization = name_origin(state, variables), 0, None
     if state is not None:
