@@ -62,7 +62,8 @@ def main(config: Config) -> None:
     small |= {"warm_start": 6}
     used = dataclasses.replace(config, **small) if config.quick else config
     dataset = convnets.load_dataset(used.data, data_dir=config.data_dir)
-    cases = [{"way": way, "seed": seed} for seed in used.seeds for way in WAYS]
+    ways = (ONE, KILLED) if config.quick else WAYS
+    cases = [{"way": way, "seed": seed} for seed in used.seeds for way in ways]
 
     def run_case(case, folder):
         return run(used, dataset, **case)
@@ -169,7 +170,7 @@ def table(archive: dict) -> str:
     """The table of README.md."""
     names = ("sent", "applied", "dropped", "lost")
     rows = [("training", "test error", "seconds", *names, "mean staleness")]
-    for way in WAYS:
+    for way in dict.fromkeys(line["way"] for line in archive["results"]):
         found = [line for line in archive["results"] if line["way"] == way]
         counts = [f"{total(archive, way, name):,}" for name in names]
         rows.append(

@@ -8,7 +8,8 @@ import convnets
 from convnets.asynchronous import create_task
 from convnets.planning import make_plan
 from convnets.training import journal
-from convnets.training.options import create_options, read_options, require_same_run
+from convnets.training.options import create_options, read_options
+from convnets.training.sameness import require_same_run
 
 from .small_runs import LINEAR, few_digits
 

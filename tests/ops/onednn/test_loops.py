@@ -43,7 +43,7 @@ def draw_pooling(random):
     x[random.uniform(size=shape) < 0.02] = np.inf
     x[random.uniform(size=shape) < random.choice([0, 0.02, 0.9])] = -np.inf
     ceil_mode = bool(random.integers(2))
-    windows = pooling._windows(
+    windows = pooling.plan_windows(
         x, tuple(map(int, lengths)), tuple(map(int, strides)), padding, ceil_mode
     )
     return x, *windows
@@ -173,7 +173,7 @@ def test_jax_itself_gives_the_same(case):
 
 
 def test_a_place_outside_of_the_image_is_not_written_to():
-    windows = pooling._windows(jnp.zeros((2, 1, 1, 16)), 5, 1, 2, False)
+    windows = pooling.plan_windows(jnp.zeros((2, 1, 1, 16)), 5, 1, 2, False)
     places = jnp.zeros((2, 1, 1, 16), jnp.uint8)  # the corner of the window, in the padding
     write = jax.jit(partial(maxima._write, rows=windows[0], columns=windows[1]))
     assert not write(jnp.ones((2, 1, 1, 16)), places).any()
