@@ -195,7 +195,7 @@ class Checkpoints:
         try:
             host = json.loads((self.folder / str(step) / "host" / "metadata").read_text())
             return score(host["data"]["validation"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def _set_aside(self, step):
