@@ -13,15 +13,19 @@ from .filters import arrange_grid, plot_grid
 from .gabor import GaborFit, evaluate_gabor, fit_gabor, tuning_curve
 from .gradcam import grad_cam
 from .overlays import plot_attributions
+from .patches import Strongest, cut_patches, find_strongest, plot_patches
 from .units import Unit, compute_endpoints
 
 __all__ = [
     "GaborFit",
     "IntegratedGradients",
+    "Strongest",
     "Unit",
     "arrange_grid",
     "compute_endpoints",
+    "cut_patches",
     "evaluate_gabor",
+    "find_strongest",
     "fit_gabor",
     "grad_cam",
     "guided_backpropagation",
@@ -29,6 +33,7 @@ __all__ = [
     "integrated_gradients",
     "plot_attributions",
     "plot_grid",
+    "plot_patches",
     "project_down",
     "saliency",
     "smooth_gradient",
