@@ -98,11 +98,11 @@ def cut_patches(model, source, endpoint: str, strongest: Strongest) -> np.ndarra
 
 def plot_patches(patches, *, title: str = ""):
     """A row of patches for each channel, `[K, count, h, w, C]`, as a matplotlib figure."""
-    patches = np.asarray(patches, np.float32) / 127.5 - 1
+    patches = np.asarray(patches, np.float32) / 255
     flat = patches.reshape(-1, *patches.shape[2:])
     if flat.shape[3] not in (1, 3):
         flat = flat.mean(3, keepdims=True)
-    return plot_grid(flat, columns=patches.shape[1], scale="all", title=title)
+    return plot_grid(flat, columns=patches.shape[1], scale="none", title=title)
 
 
 def _check(model, variables, source, endpoint, channels):
