@@ -25,7 +25,7 @@ from .mistakes import (
 )
 from .occlusion import occlude
 from .overlays import plot_attributions
-from .patches import Strongest, cut_patches, find_strongest, plot_patches
+from .patches import Strongest, cut_patches, find_strongest, plot_patches, project_patches
 from .stimulus import Stimulus, best_stimulus
 from .units import Unit, compute_endpoints
 
@@ -65,6 +65,7 @@ __all__ = [
     "plot_mistakes",
     "plot_patches",
     "project_down",
+    "project_patches",
     "read_curves",
     "read_features",
     "saliency",

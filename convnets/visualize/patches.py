@@ -9,19 +9,21 @@ import numpy as np
 
 from ..data import evaluation_batches
 from ..errors import UserError, unknown
-from ..models import Spans, trace_spans
+from ..models import trace_spans
 from ..ops import image
+from .deconvnet import project_down
 from .filters import plot_grid
-from .units import endpoint_shapes, run_endpoints
+from .units import Unit, endpoint_shapes, run_endpoints
 
 GRAY = 128  # beyond the border of an image
 
 
 class Strongest(NamedTuple):
-    """The strongest activations of some channels over a data set, each `[K, count]`, in descending
-    order: their values, the examples' positions in the source, and the rows and columns in the
-    endpoint's map."""
+    """The strongest activations of some channels `[K]` over a data set, each `[K, count]`, in
+    descending order: their values, the examples' positions in the source, and the rows and columns
+    in the endpoint's map."""
 
+    channels: np.ndarray
     values: np.ndarray
     examples: np.ndarray
     rows: np.ndarray
@@ -62,7 +64,7 @@ def find_strongest(
         both = [np.concatenate(pair, 1) for pair in zip(best, found)]
         order = np.argsort(-both[0], 1, kind="stable")[:, :count]
         best = tuple(np.take_along_axis(x, order, 1) for x in both)
-    return Strongest(*best)
+    return Strongest(channels, *best)
 
 
 def cut_patches(model, source, endpoint: str, strongest: Strongest) -> np.ndarray:
@@ -74,35 +76,48 @@ def cut_patches(model, source, endpoint: str, strongest: Strongest) -> np.ndarra
 
     Raises: UserError for an endpoint that is not there or no map.
     """
-    backbone = getattr(model, "backbone", model)
-    fields = trace_spans(backbone, source.image_shape)
-    if fields.get(endpoint) is None:
-        raise unknown("endpoint of images", endpoint, [name for name in fields if fields[name]])
-    tops, height = _placed(*fields[endpoint][:2])
-    lefts, width = _placed(*fields[endpoint][2:])
-    spans: Spans = fields[endpoint]
-    shape = (*strongest.examples.shape, height, width, source.image_shape[2])
-    patches = np.full(shape, GRAY, np.uint8)
-    for place in np.ndindex(strongest.examples.shape):
-        row, column = strongest.rows[place], strongest.columns[place]
-        picture = source[int(strongest.examples[place])]["image"]
-        top, bottom = spans.first_row[row], spans.last_row[row] + 1
-        left, right = spans.first_column[column], spans.last_column[column] + 1
-        inside = (
-            slice(top - tops[row], bottom - tops[row]),
-            slice(left - lefts[column], right - lefts[column]),
-        )
-        patches[place][inside] = picture[top:bottom, left:right]
-    return patches
+    batches = [source.batch(examples)["image"] for examples in strongest.examples]
+    return _cut(model, source.image_shape, endpoint, strongest, batches, GRAY)
 
 
-def plot_patches(patches, *, title: str = ""):
-    """A row of patches for each channel, `[K, count, h, w, C]`, as a matplotlib figure."""
-    patches = np.asarray(patches, np.float32) / 255
-    flat = patches.reshape(-1, *patches.shape[2:])
+def project_patches(
+    model, variables, source, endpoint: str, strongest: Strongest, *, normalization=None
+) -> np.ndarray:
+    """The same activations projected down to the pixels, by `project_down`, in the same fields.
+
+    Arguments as of `find_strongest`, which `strongest` is from.
+
+    Returns: float32 `[K, count, h, w, C]`, to be seen beside the patches; 0 where they are gray.
+
+    Raises: UserError also for a network without a ReLU.
+
+    Reference: Zeiler, Fergus 2014, figure 2.
+    """
+    batches = []
+    for channel, examples in zip(strongest.channels, strongest.examples):
+        images, unit = source.batch(examples)["image"], Unit(int(channel), endpoint)
+        found = project_down(model, variables, images, unit, normalization=normalization)
+        batches.append(np.asarray(found))
+    return _cut(model, source.image_shape, endpoint, strongest, batches, 0)
+
+
+def plot_patches(patches, projections=None, *, title: str = ""):
+    """A row for each channel, as a matplotlib figure: patches, and their projections to the left.
+
+    Args:
+      patches: `[K, count, h, w, C]`, of `cut_patches`.
+      projections: of `project_patches`, each on a scale of its own around gray; or None.
+    """
+    rows = np.asarray(patches, np.float32) / 255
+    if projections is not None:
+        largest = np.abs(projections).max((2, 3, 4), keepdims=True)
+        projections = 0.5 + 0.5 * projections / np.where(largest == 0, 1, largest)
+        between = np.ones_like(rows[:, :1])
+        rows = np.concatenate([projections, between, rows], 1)
+    flat = rows.reshape(-1, *rows.shape[2:])
     if flat.shape[3] not in (1, 3):
         flat = flat.mean(3, keepdims=True)
-    return plot_grid(flat, columns=patches.shape[1], scale="none", title=title)
+    return plot_grid(flat, columns=rows.shape[1], scale="none", title=title)
 
 
 def _check(model, variables, source, endpoint, channels):
@@ -117,6 +132,29 @@ def _check(model, variables, source, endpoint, channels):
     if channels.min() < 0 or channels.max() >= most:
         raise UserError(f"{endpoint} has the channels 0 to {most - 1}, came {channels.tolist()}")
     return channels.astype(np.int32)
+
+
+def _cut(model, image_shape, endpoint, strongest, batches, beyond):
+    """Of batches of images, one for each channel, the parts that the units see."""
+    fields = trace_spans(getattr(model, "backbone", model), image_shape)
+    if fields.get(endpoint) is None:
+        raise unknown("endpoint of images", endpoint, [name for name in fields if fields[name]])
+    spans = fields[endpoint]
+    tops, height = _placed(spans.first_row, spans.last_row)
+    lefts, width = _placed(spans.first_column, spans.last_column)
+    shape = (*strongest.examples.shape, height, width, image_shape[2])
+    patches = np.full(shape, beyond, batches[0].dtype)
+    for place in np.ndindex(strongest.examples.shape):
+        row, column = strongest.rows[place], strongest.columns[place]
+        picture = batches[place[0]][place[1]]
+        top, bottom = spans.first_row[row], spans.last_row[row] + 1
+        left, right = spans.first_column[column], spans.last_column[column] + 1
+        inside = (
+            slice(top - tops[row], bottom - tops[row]),
+            slice(left - lefts[column], right - lefts[column]),
+        )
+        patches[place][inside] = picture[top:bottom, left:right]
+    return patches
 
 
 def _placed(first, last):

@@ -7,10 +7,13 @@ from convnets.errors import UserError
 from convnets.ops.image import Normalization
 from convnets.visualize import (
     Strongest,
+    Unit,
     compute_endpoints,
     cut_patches,
     find_strongest,
     plot_patches,
+    project_down,
+    project_patches,
 )
 
 from .networks import NORMALIZATION, classifier, random_images, random_variables
@@ -81,9 +84,29 @@ def test_a_patch_alone_gives_the_activation():
         np.testing.assert_allclose(value, found.values[channel, rank], rtol=1e-4, atol=1e-5)
 
 
+def test_projections_stand_where_their_patches_do():
+    found = find_strongest(MODEL, VARIABLES, SOURCE, "conv2", [4, 1], count=3)
+    projected = project_patches(MODEL, VARIABLES, SOURCE, "conv2", found)
+    patches = cut_patches(MODEL, SOURCE, "conv2", found)
+    assert projected.shape == patches.shape == (2, 3, 9, 9, 2)
+    for row, channel in enumerate([4, 1]):
+        for rank, example in enumerate(found.examples[row]):
+            unit = Unit(channel, "conv2")
+            whole = np.asarray(project_down(MODEL, VARIABLES, IMAGES[example : example + 1], unit))
+            part = projected[row, rank]
+            np.testing.assert_allclose(np.square(part).sum(), np.square(whole).sum(), rtol=1e-4)
+            top, left = 4 * found.rows[row, rank] - 1, 4 * found.columns[row, rank] - 1
+            np.testing.assert_allclose(part[4, 4], whole[0, top + 4, left + 4], atol=1e-5)
+    figure = plot_patches(patches, projected)
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (19, 7 * 10 - 1)
+    np.testing.assert_allclose(shown[0, 40], patches[0, 0, 0, 0].mean() / 255, rtol=1e-5)
+    plt.close(figure)
+
+
 def test_beyond_the_border_a_patch_is_gray():
     places = [np.array([[x, y, z]]) for x, y, z in ((0, 1, 2), (0, 1, 4), (0, 4, 1))]
-    strongest = Strongest(np.zeros((1, 3)), *places)
+    strongest = Strongest(np.zeros(1, int), np.zeros((1, 3)), *places)
     patches = cut_patches(MODEL, SOURCE, "conv2", strongest)[0]
     assert np.array_equal(patches[0][1:, 1:], IMAGES[0, :8, :8])
     assert (patches[0][0] == 128).all()
@@ -103,4 +126,4 @@ def test_what_is_not_there_is_refused():
     with pytest.raises(UserError, match="at least 1 activation"):
         find_strongest(MODEL, VARIABLES, SOURCE, "conv2", count=0)
     with pytest.raises(UserError, match="unknown endpoint of images 'conv3'"):
-        cut_patches(MODEL, SOURCE, "conv3", None)
+        cut_patches(MODEL, SOURCE, "conv3", find_strongest(MODEL, VARIABLES, SOURCE, "conv2"))
