@@ -32,7 +32,7 @@ def read_curves(run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def plot_curves(curves, *, title: str = ""):
-    """Loss, error and learning rate of a run over its steps, as a matplotlib figure.
+    """Loss, top-1 error and learning rate of a run over its steps, as a matplotlib figure.
 
     `curves` are those of `read_curves`; a picture is left out where its numbers are not there.
     """
@@ -42,7 +42,7 @@ def plot_curves(curves, *, title: str = ""):
     errors = {
         name.replace("accuracy", "error"): (steps, 100 * (1 - values))
         for name, (steps, values) in curves.items()
-        if name.endswith("_accuracy")
+        if name.endswith("_accuracy") and "top" not in name
     }
     rates = {name: points for name, points in curves.items() if name == "learning_rate"}
     parts = [("loss", losses), ("error (%)", errors), ("learning rate", rates)]
@@ -57,7 +57,7 @@ def plot_curves(curves, *, title: str = ""):
         one.set_xlabel("step")
         one.set_ylabel(label)
         if label != "learning rate":
-            one.set_yscale("symlog" if label == "error (%)" else "log")
             one.legend(frameon=False, fontsize=8)
+            one.set_ylim(bottom=0)
     figure.suptitle(title)
     return figure

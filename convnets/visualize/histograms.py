@@ -48,6 +48,7 @@ def plot_histograms(histograms: dict[str, Histogram], *, columns: int = 4, title
     """Histograms of `tree_histograms` beside each other, as a matplotlib figure; counts by their
     logarithm."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     if not histograms:
         raise UserError("there are no histograms to show")
@@ -63,6 +64,7 @@ def plot_histograms(histograms: dict[str, Histogram], *, columns: int = 4, title
         one.set_title(path.removeprefix("backbone/"), fontsize=8)
         one.set_xlabel(f"{found.mean:.2g} ± {found.deviation:.2g}", fontsize=8)
         one.tick_params(labelsize=7)
+        one.yaxis.set_minor_formatter(NullFormatter())
         one.locator_params(axis="x", nbins=4)
     figure.suptitle(title)
     return figure
