@@ -11,7 +11,13 @@ import pytest
 from convnets import ops
 from convnets.errors import UserError
 from convnets.layers import Conv, LocallyConnected
-from convnets.models import create_backbone, default_image_shape, receptive_fields, trace_spans
+from convnets.models import (
+    create_backbone,
+    create_model,
+    default_image_shape,
+    receptive_fields,
+    trace_spans,
+)
 from convnets.visualize.programs import replace_relus
 
 # Araujo, Norris, Sim 2019, "Computing receptive fields of convolutional neural networks", table 1;
@@ -131,3 +137,5 @@ class Sorted(nn.Module):
 def test_an_operation_that_is_not_known_is_refused():
     with pytest.raises(UserError, match="through the operation sort"):
         trace_spans(Sorted(), (4, 4, 1))
+    with pytest.raises(UserError, match="expected a backbone"):
+        receptive_fields(create_model("lenet5"), (28, 28, 1))
