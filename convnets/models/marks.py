@@ -181,8 +181,7 @@ def _stack(inputs, shapes, *, axis, **_):
 
 
 def _tile(inputs, shapes, *, reps, **_):
-    mark = inputs[0]
-    return np.tile(mark, [1 if size == 1 else rep for size, rep in zip(mark.shape, reps)])
+    return np.tile(inputs[0], [1 if n == 1 else rep for n, rep in zip(inputs[0].shape, reps)])
 
 
 def _reshape(inputs, shapes, *, new_sizes, **_):

@@ -67,10 +67,10 @@ def test_the_strongest_place_is_projected_from_that_place():
         np.testing.assert_allclose(found[number], alone[0], atol=1e-6)
 
 
-def test_it_goes_down_from_every_endpoint_of_a_backbone():
+def test_it_goes_down_from_both_ends_of_a_residual_network():
     model, images = create_backbone("cifar_resnet8"), random_images(1, 16, 3)
     variables = random_variables(model, images)
-    for endpoint in compute_endpoints(model, variables, images):
+    for endpoint in ("stem", "stage3"):
         found = project_down(model, variables, images, Unit(None, endpoint))
         assert found.shape == images.shape
         assert np.isfinite(found).all()
