@@ -75,9 +75,9 @@ def fit(
         state, step 0, and the normalization, which is the data set's; that of pretrained weights
         goes in by `dataclasses.replace(dataset, normalization=preprocessing.normalization)`.
       identity: what else the run's `config.json` says and a resumed run must have in common.
-      mesh: the devices, with the axis `data`, and `model` for parameters in parts
+      mesh: the devices, with the axis `data`, and `model` for sharded parameters
         (`parallel.create_mesh(model=...)`), in place of the options `devices` and `model_parallel`.
-      rules: which parameters lie how in parts, before those by default; see
+      rules: how which parameters are sharded, before those by default; see
         `parallel.parameter_specs`.
       objective: `(model, *, normalization) -> loss function`, as those of `unsupervised` and
         partials of them, in the place of classification: the model returns what that takes, and

@@ -48,7 +48,7 @@ def create_mesh(devices: int | list | None = None, *, model: int | None = None) 
     if any(len({device.process_index for device in copy}) > 1 for copy in parts):
         raise UserError(
             f"each process has {len(jax.local_devices())} devices: a model over {model} would be "
-            "parted among processes, which is not supported"
+            "sharded among processes, which is not supported"
         )
     return Mesh(parts, (DATA_AXIS, MODEL_AXIS), axis_types=(AxisType.Auto,) * 2)
 

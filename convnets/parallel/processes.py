@@ -21,8 +21,8 @@ from jax.extend.backend import register_backend_factory
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
-from .company import Company
 from .placement import create_mesh, gather
+from .process_group import ProcessGroup
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds
@@ -97,8 +97,8 @@ def connect(
     )
     if own not in ("0.0.0.0", "::"):
         _keep_collectives_on(own)
-    _company()
-    introduce(create_mesh())
+    _process_group()
+    warm_up_collectives(create_mesh())
 
 
 def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tuple:
@@ -127,33 +127,31 @@ def _keep_collectives_on(address: str) -> None:
 
 
 @functools.cache
-def _company() -> Company:
-    """This process's company, which is told of what ends the process."""
+def _process_group() -> ProcessGroup:
+    """This process's group, which is told of what ends the process."""
     from jax._src.distributed import global_state
 
-    company = Company(global_state.client, global_state.process_id, global_state.num_processes)
+    group = ProcessGroup(global_state.client, global_state.process_id, global_state.num_processes)
     hook = sys.excepthook
 
     def tell(kind, error, trace):
-        company.end(f"process {company.index} of {company.count} ended with: {first_line(error)}")
+        group.end(f"process {group.index} of {group.count} ended with: {first_line(error)}")
         hook(kind, error, trace)
 
     def leave():
-        company.leave()
-        if (
-            company.failed
-        ):  # JAX would wait for the others, and abort when its service is taken away
+        group.leave()
+        if group.failed:  # JAX would wait for the others, and abort when its service is taken away
             for kept in (global_state.client, global_state.service):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
             global_state.client = global_state.service = None
 
     sys.excepthook = tell
     atexit.register(leave)
-    return company
+    return group
 
 
 @functools.cache
-def introduce(mesh: Mesh) -> None:
+def warm_up_collectives(mesh: Mesh) -> None:
     """Has the processes of a mesh open the connections of its collectives, all at the same time.
 
     They would do so in the first step, where gloo gives up after 30 seconds; one may take longer to
@@ -208,14 +206,14 @@ def first_decides(decision: Callable):
     >>> first_decides(lambda: {"step": 3})
     {'step': 3}
     """
-    return _company().decide(decision) if _are_many() else decision()
+    return _process_group().decide(decision) if _are_many() else decision()
 
 
 def wait_for_others() -> None:
     """Returns when every process has come here; at once for a process by itself. To be called
     before what process 0 has written is read by others."""
     if _are_many():
-        _company().wait_for_others()
+        _process_group().wait_for_others()
 
 
 def broadcast_arrays(tree):
@@ -244,18 +242,18 @@ def broadcast_arrays(tree):
 
 
 def stopping(received: Callable[[], int | None]):
-    """A context for a training: `number -> signal`, the same on every process; see `Company`.
+    """A context for a training: `number -> signal`, the same on every process; see `ProcessGroup`.
 
     >>> with stopping(lambda: 15) as signal_after:
     ...     signal_after(3)
     15
     """
     if _are_many():
-        return _company().stopping(received)
+        return _process_group().stopping(received)
     return contextlib.nullcontext(lambda number: received())
 
 
 def ending_together(hint: Callable[[], str] = lambda: ""):
     """A context in which the error of one process ends all, and LostProcessError names a process
     that died; `hint()` is added to its message. Nothing changes for a process by itself."""
-    return _company().ending_together(hint) if _are_many() else contextlib.nullcontext()
+    return _process_group().ending_together(hint) if _are_many() else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Meshes of data and model give the numbers of one device, whatever lies in parts."""
+"""Meshes of data and model give the numbers of one device, whatever is sharded."""
 
 import functools
 from functools import cache, partial
@@ -20,7 +20,7 @@ from convnets.ops import image
 from convnets.ops.bands import band_borders, in_bands
 from convnets.ops.primitives import Window
 from convnets.parallel import compile as compile_step
-from convnets.parallel import create_in_parts, create_mesh, gather
+from convnets.parallel import create_mesh, create_sharded, gather
 from convnets.parallel.partition import bytes_per_device
 from convnets.training import gradient, update
 
@@ -106,7 +106,7 @@ def run(name, mesh, **options):
     if mesh is None:
         state, step = jax.jit(create_state)(), compile_step(step, devices=1)
     else:
-        state = create_in_parts(create_state, mesh, RULES[name], **options)()
+        state = create_sharded(create_state, mesh, RULES[name], **options)()
         step = compile_step(step, mesh=mesh, rules=RULES[name], **options)
     found = []
     for batch in make_batches(MODELS[name][1]):
@@ -138,7 +138,7 @@ def test_devices_hold_their_part():
     """A quarter of what is large, and of what the optimizer keeps a quarter of a half."""
     mesh = create_mesh(8, model=4)
     _, create_state = setting("alexnet")
-    state = create_in_parts(create_state, mesh, RULES["alexnet"], shard_optimizer=True)()
+    state = create_sharded(create_state, mesh, RULES["alexnet"], shard_optimizer=True)()
     kernels = state.params["hidden"]["dense1"]["kernel"], state.params["head"]["kernel"]
     assert set(bytes_per_device(kernels[0]).values()) == {kernels[0].nbytes // 4}
     assert set(bytes_per_device(kernels[1]).values()) == {kernels[1].nbytes}

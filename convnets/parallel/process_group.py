@@ -32,7 +32,7 @@ PART = 2**20  # characters of a decision in one value
 TORN = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "timed out")
 
 
-class Company:
+class ProcessGroup:
     """The processes of a run, as one of them sees them.
 
     Args:
@@ -51,7 +51,7 @@ class Company:
         self.failed = False
         who = f"process {index} of {count} ({socket.gethostname()}, pid {os.getpid()})"
         self._set(f"who/{index}", who)
-        self._thread = threading.Thread(target=self._watch, name="company", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="process group", daemon=True)
         self._thread.start()
 
     # Decisions
