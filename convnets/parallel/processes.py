@@ -222,9 +222,10 @@ def broadcast_arrays(tree):
     Args:
       tree: on every process of the same structure, shapes and types.
 
-    Returns: the tree in NumPy arrays; for a process by itself, as it is.
+    Returns: the tree in NumPy arrays; as it is for a process by itself, and where each array is one
+    of all processes together, as those of `create_sharded`.
     """
-    if not _are_many():
+    if not _are_many() or all(map(_is_of_all, jax.tree.leaves(tree))):
         return tree
     leaves, treedef = jax.tree.flatten(gather(tree))
     arrays = [np.asarray(leaf, order="C") for leaf in leaves]
@@ -239,6 +240,10 @@ def broadcast_arrays(tree):
     parts = (data[end - x.nbytes : end].copy() for x, end in zip(arrays, sizes))
     values = [part.view(x.dtype).reshape(np.shape(x)) for part, x in zip(parts, arrays)]
     return jax.tree.unflatten(treedef, values)
+
+
+def _is_of_all(x) -> bool:
+    return isinstance(x, jax.Array) and not x.is_fully_addressable
 
 
 def stopping(received: Callable[[], int | None]):
