@@ -252,6 +252,30 @@ def test_an_error_that_came_to_all_lets_them_go_on_together(monkeypatch):
     assert str(one).endswith(" died")
 
 
+def test_a_process_that_is_lost_ends_those_that_wait_for_it(monkeypatch, capfd):
+    """Their collectives are not torn: they hang. Outside of a session nobody is ended."""
+    ended = threading.Event()
+    monkeypatch.setattr(process_group, "GRACE", 0.5)
+    monkeypatch.setattr(process_group, "LOST", 1.0)
+    monkeypatch.setattr(process_group.os, "_exit", lambda code: ended.set())
+
+    def work(own):
+        if own.index == 1:
+            die(own)
+            return
+        time.sleep(2)
+        assert not ended.is_set()
+        with own.ending_together():
+            assert ended.wait(60)
+            own._told.add(own._session)
+
+    assert run_in_each(3, work) == [None] * 3
+    said = capfd.readouterr().err
+    assert said.startswith("convnets: process 1 of 3 (")
+    assert " gave no sign of life for 1 s; this process ends too\n" in said
+    assert "process 0 of 3" not in said
+
+
 def test_a_process_that_waits_in_vain_is_ended(monkeypatch, capfd):
     ended = []
     monkeypatch.setattr(process_group, "GRACE", 0.5)
