@@ -6,7 +6,6 @@ each collective. What is decided from time, files or signals is decided by proce
 
 import atexit
 import contextlib
-import ctypes
 import functools
 import os
 import sys
@@ -17,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
-from jax.extend.backend import register_backend_factory
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
+from . import jax_internals
 from .placement import create_mesh, gather
 from .process_group import ProcessGroup
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds
-HEARTBEAT_TIMEOUT = 40  # seconds without JAX's own sign of life, after which JAX ends all
+HEARTBEAT_TIMEOUT = 60  # seconds without JAX's own sign of life, after which JAX ends all
 CHUNK = 2**24  # bytes of a broadcast in one collective
 
 
@@ -68,7 +67,7 @@ def connect(
     if missing:
         raise UserError(
             f"several processes need coordinator, num_processes and process_id: give "
-            f"{' and '.join(missing)}, for no cluster says so"
+            f"{' and '.join(missing)}, for no cluster (Slurm, Open MPI, TPU, Kubernetes) was found"
         )
     if num_processes < 1:
         raise UserError(f"num_processes is at least 1, not {num_processes}")
@@ -96,42 +95,22 @@ def connect(
         coordinator_bind_address=bind,
     )
     if own not in ("0.0.0.0", "::"):
-        _keep_collectives_on(own)
+        jax_internals.keep_collectives_on(own)
     _process_group()
     warm_up_collectives(create_mesh())
 
 
 def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tuple:
-    """What is given, and else what the cluster says that JAX detects: `coordinator`,
-    `num_processes`, `process_id`, and which devices of its host are a process's own; None where it
-    says nothing."""
-    from jax._src.clusters import ClusterEnv
-
+    """What is given, and else what the cluster says that JAX detects; see `jax_internals`."""
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    return ClusterEnv.auto_detect_unset_distributed_params(
-        coordinator, num_processes, process_id, None, None, int(CONNECT_TIMEOUT)
-    )
-
-
-def _keep_collectives_on(address: str) -> None:
-    """Has the collectives of CPUs listen on one address; JAX takes that of the host's name."""
-    from jax._src import distributed, xla_bridge
-    from jax._src.lib import _jax
-
-    def make_client():
-        client = distributed.global_state.client
-        collectives = _jax.make_gloo_tcp_collectives(distributed_client=client, hostname=address)
-        return xla_bridge.make_cpu_client(collectives)
-
-    register_backend_factory("cpu", make_client, priority=0, fail_quietly=False)
+    given = (coordinator, num_processes, process_id)
+    return jax_internals.detect_cluster(*given, timeout=int(CONNECT_TIMEOUT))
 
 
 @functools.cache
 def _process_group() -> ProcessGroup:
     """This process's group, which is told of what ends the process."""
-    from jax._src.distributed import global_state
-
-    group = ProcessGroup(global_state.client, global_state.process_id, global_state.num_processes)
+    group = ProcessGroup(*jax_internals.coordination())
     hook = sys.excepthook
 
     def tell(kind, error, trace):
@@ -140,10 +119,8 @@ def _process_group() -> ProcessGroup:
 
     def leave():
         group.leave()
-        if group.failed:  # JAX would wait for the others, and abort when its service is taken away
-            for kept in (global_state.client, global_state.service):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-            global_state.client = global_state.service = None
+        if group.failed:
+            jax_internals.abandon_coordination()
 
     sys.excepthook = tell
     atexit.register(leave)
