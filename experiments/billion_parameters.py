@@ -125,7 +125,7 @@ def create(network, side: int, optimizer) -> convnets.TrainState:
 def compile_for(network, side: int, optimizer, mesh):
     """The first state, in parts, and the compiled steps of training and evaluation."""
     loss_fn = local_reconstruction_loss(network, normalization=NORMALIZATION)
-    create_state = parallel.create_in_parts(partial(create, network, side, optimizer), mesh)
+    create_state = parallel.create_sharded(partial(create, network, side, optimizer), mesh)
     step = parallel.compile(convnets.make_step(loss_fn, optimizer), mesh=mesh)
     evaluate = parallel.compile(convnets.make_eval_step(loss_fn), mesh=mesh, donate=False)
     return create_state(), step, evaluate
