@@ -12,8 +12,8 @@ README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_there_are_three_uses_the_weights_and_what_has_no_labels():
-    assert len(BLOCKS) == 5
+def test_there_are_three_uses_the_weights_what_has_no_labels_and_a_look_inside():
+    assert len(BLOCKS) == 6
     assert len(BLOCKS[1].strip().splitlines()) <= 40
 
 

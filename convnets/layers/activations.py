@@ -97,11 +97,11 @@ def hard_swish(x):
 
 
 def relu6(x):
-    """`min(max(x, 0), 6)`.
+    """`min(max(x, 0), 6)`, with derivative 0 at 0 and at 6.
 
     Reference: Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
     """
-    return jnp.clip(x, 0, 6)
+    return jax.nn.relu6(x)
 
 
 class PReLU(nn.Module):

@@ -9,6 +9,7 @@ from .densenet import DenseLayer, DenseNet
 from .depth import decay_by_depth, list_layers
 from .efficientnet import EfficientNet
 from .features import Feature, describe_endpoints
+from .fields import ReceptiveField, Spans, receptive_fields, trace_spans
 from .folding import Folded, fold_batch_norm
 from .fully_convolutional import FullyConvolutional, to_fully_convolutional
 from .googlenet import ConvUnit, GoogLeNet, Inception
@@ -69,8 +70,10 @@ __all__ = [
     "PlainBlock",
     "PreActivationBlock",
     "PreActivationBottleneck",
+    "ReceptiveField",
     "ResNet",
     "ResNetV2",
+    "Spans",
     "SqueezeNet",
     "Stage",
     "StageSize",
@@ -92,10 +95,12 @@ __all__ = [
     "pooled_projection",
     "projection",
     "random_connections",
+    "receptive_fields",
     "reset_head",
     "resolve_name",
     "round_channels",
     "sample_prototypes",
     "subsample_and_pad",
     "to_fully_convolutional",
+    "trace_spans",
 ]

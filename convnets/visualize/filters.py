@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import UserError
 
-SCALES = ("each", "all")
+SCALES = ("each", "all", "none")
 
 
 def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap: int = 1):
@@ -17,7 +17,7 @@ def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap
         layer become that by `np.moveaxis(kernels, 3, 0)`.
       columns: images in a row; None for a grid as square as can be.
       scale: `each` stretches every image so that 0 is gray and its largest absolute value black or
-        white; `all` uses the largest of all images.
+        white; `all` uses the largest of all images; `none` leaves images of [0, 1] as they are.
       gap: white pixels between images.
 
     Returns: float32 `[H', W', C]` in [0, 1].
@@ -31,20 +31,21 @@ def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap
     if images.ndim != 4 or not images.size or images.shape[3] not in (1, 3):
         raise UserError(f"expected images [N, H, W, 1 or 3], came {images.shape}")
     if scale not in SCALES:
-        raise UserError(f"scale is each or all, not {scale!r}")
+        raise UserError(f"scale is each, all or none, not {scale!r}")
     number, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(number)) if columns is None else columns
     if columns < 1:
         raise UserError(f"at least 1 column, not {columns}")
     columns = min(columns, number)
     rows = -(-number // columns)
-    axes = (1, 2, 3) if scale == "each" else None
-    largest = np.abs(images).max(axis=axes, keepdims=True)
-    images = 0.5 + 0.5 * images / np.where(largest == 0, 1, largest)
+    if scale != "none":
+        axes = (1, 2, 3) if scale == "each" else None
+        largest = np.abs(images).max(axis=axes, keepdims=True)
+        images = 0.5 + 0.5 * images / np.where(largest == 0, 1, largest)
     grid = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
     for index, image in enumerate(images):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        grid[top : top + height, left : left + width] = image
+        grid[top : top + height, left : left + width] = image.clip(0, 1)
     return grid.astype(np.float32)
 
 
@@ -59,3 +60,11 @@ def plot_grid(images, *, title: str = "", **options):
     axes.set_axis_off()
     axes.set_title(title)
     return figure
+
+
+def plot_maps(maps, *, title: str = "", columns: int | None = None):
+    """All channels of an activation map, `[H, W, C]`, as a matplotlib figure: 0 is gray."""
+    maps = np.asarray(maps)
+    if maps.ndim != 3:
+        raise UserError(f"expected the maps of one image, [H, W, C], came {maps.shape}")
+    return plot_grid(np.moveaxis(maps, 2, 0)[..., None], title=title, columns=columns)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convnets.errors import UserError
-from convnets.visualize import arrange_grid, plot_grid
+from convnets.visualize import arrange_grid, plot_grid, plot_maps
 
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, 4, 1)).astype(np.float32)
 
@@ -26,6 +26,11 @@ def test_one_scale_for_all():
     np.testing.assert_allclose(grid, np.concatenate(list(expected), 1), rtol=1e-5)
 
 
+def test_images_as_they_are():
+    grid = arrange_grid(IMAGES, columns=5, gap=0, scale="none")
+    np.testing.assert_allclose(grid, np.concatenate(list(IMAGES.clip(0, 1)), 1), rtol=1e-5)
+
+
 def test_an_image_of_zeros_is_gray():
     assert (arrange_grid(np.zeros((1, 2, 2, 3))) == 0.5).all()
 
@@ -36,7 +41,7 @@ def test_an_image_of_zeros_is_gray():
         (np.ones((2, 3, 3)), {}, r"expected images \[N, H, W, 1 or 3\]"),
         (np.ones((2, 3, 3, 2)), {}, "1 or 3"),
         (np.ones((0, 3, 3, 1)), {}, "1 or 3"),
-        (IMAGES, {"scale": "none"}, "each or all"),
+        (IMAGES, {"scale": "some"}, "each, all or none"),
         (IMAGES, {"columns": 0}, "at least 1 column"),
     ],
 )
@@ -54,3 +59,16 @@ def test_the_figure_shows_the_grid():
     shown = axes.images[0].get_array()
     np.testing.assert_allclose(shown, arrange_grid(IMAGES, columns=3)[..., 0])
     plt.close(figure)
+
+
+def test_maps_stand_channel_by_channel():
+    import matplotlib.pyplot as plt
+
+    maps = IMAGES[0].repeat(3, 2) * np.array([1, -1, 2])
+    figure = plot_maps(maps, title="conv1", columns=3)
+    shown = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[:, 5:9], 1 - shown[:, :4], rtol=1e-5)
+    np.testing.assert_allclose(shown[:, 10:], shown[:, :4], rtol=1e-5)
+    plt.close(figure)
+    with pytest.raises(UserError, match="of one image"):
+        plot_maps(IMAGES)
