@@ -54,6 +54,7 @@ _HOMES = {
     "committee": ["Member", "predict_committee"],
     "fitting": ["fit"],
     "prediction": ["predict"],
+    "pretraining": ["Stage", "pretrain"],
     "rates": ["find_learning_rate"],
     "runs": ["evaluate_run", "load_run"],
 }

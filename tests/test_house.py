@@ -50,6 +50,7 @@ LEVELS = {
     "prediction": 6,
     "fitting": 7,
     "rates": 7,
+    "pretraining": 8,
     "committee": 8,
     "transfer": 8,
     "visualize": 8,

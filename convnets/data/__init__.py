@@ -6,6 +6,7 @@ from .dataset import Dataset, channel_statistics
 from .decoding import read_image, resize_image
 from .folders import FileSource
 from .loading import dataset_from_arrays, load_dataset
+from .mapping import map_images, sample_patches
 from .prefetching import prefetch
 from .preparation import prepare_dataset
 from .sources import ArraySource, Source, in_memory
@@ -25,12 +26,14 @@ __all__ = [
     "in_memory",
     "index_batches",
     "load_dataset",
+    "map_images",
     "prefetch",
     "prepare_dataset",
     "random_resized_crop",
     "read_image",
     "resident_batches",
     "resize_image",
+    "sample_patches",
     "split_indices",
     "split_validation",
 ]
