@@ -56,6 +56,7 @@ _HOMES = {
     "prediction": ["predict"],
     "pretraining": ["Stage", "pretrain"],
     "rates": ["find_learning_rate"],
+    "semi_supervised": ["ReconstructingClassifier", "semi_supervised_loss"],
     "runs": ["evaluate_run", "load_run"],
 }
 _ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]

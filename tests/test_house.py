@@ -41,6 +41,7 @@ LEVELS = {
     "sizing": 4,
     "runs": 4,
     "objective": 4,
+    "semi_supervised": 4,
     "requirements": 4,
     "plans": 5,
     "planning": 6,

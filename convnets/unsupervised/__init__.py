@@ -3,7 +3,7 @@ deconvolutional networks, clusters, competition. Each trains by a loss function 
 steps as everything else."""
 
 from . import competition
-from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
+from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder, DenseDecoder
 from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans, clustering_loss
 from .contrastive import contrastive_divergence_loss
@@ -24,6 +24,7 @@ __all__ = [
     "ConvolutionalRBM",
     "DeconvolutionalNetwork",
     "DenseAutoencoder",
+    "DenseDecoder",
     "KMeans",
     "LocalAutoencoder",
     "LocalStage",
