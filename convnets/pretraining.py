@@ -72,6 +72,7 @@ def pretrain(
     mode: str = "fine_tune",
     *,
     labeled: data.Dataset | None = None,
+    variables: dict | None = None,
     classifier: dict | None = None,
     fine_tuning: dict | None = None,
     seed: int = 0,
@@ -96,6 +97,8 @@ def pretrain(
       stages: from the lowest layer up.
       mode: how far to go.
       labeled: what the classifier and all together learn from; None for `dataset`.
+      variables: to begin with in the place of random ones, as those of an earlier `pretrain`, from
+        which the recipe then goes on; there need be no stage.
       classifier, fine_tuning: options of `fit` for these two.
       seed: of the initialization of everything, and of the order of data.
       workdir: folder in which every training has one of its own; None: nothing is written.
@@ -123,9 +126,10 @@ def pretrain(
     >>> found.variables["params"]["backbone"]["dense1"]["kernel"].shape, list(found.results)
     ((784, 20), ['stage1'])
     """
-    _require(model, stages, mode)
-    key, images = jax.random.key(seed), jnp.zeros((1, *dataset.image_shape))
-    variables = jax.jit(model.init, static_argnames="train")(key, images, train=False)
+    _require(model, stages, mode, variables)
+    if variables is None:
+        key, images = jax.random.key(seed), jnp.zeros((1, *dataset.image_shape))
+        variables = jax.jit(model.init, static_argnames="train")(key, images, train=False)
     results = {}
 
     def train(name, learner, dataset, own, **given):
@@ -192,10 +196,10 @@ def _place(workdir, name, resume):
     return {"workdir": str(folder), "resume": there}
 
 
-def _require(model, stages, mode):
+def _require(model, stages, mode, variables):
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
-    if not stages:
+    if not stages and variables is None:
         raise UserError("give at least one stage that learns without labels")
     if not isinstance(getattr(model, "backbone", None), nn.Module):
         raise UserError(

@@ -130,6 +130,13 @@ def test_centers_of_patches_become_filters():
         assert np.allclose(filter_, center / np.linalg.norm(center), atol=1e-5)
 
 
+def test_the_recipe_goes_on_from_an_earlier_stack(whole):
+    stack = pretrain("stack", seed=3)
+    found = convnets.pretrain(MODEL, few_digits(), (), variables=stack.variables, seed=3, **SMALL)
+    assert list(found.results) == ["classifier", "fine_tuning"]
+    assert_same_bits(found.variables["params"], whole.variables["params"])
+
+
 def test_labels_are_those_that_are_given():
     few = few_digits()
     labeled = dataclasses.replace(few, train=few.train.select(np.arange(30)))
