@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def test_there_are_three_uses_the_weights_and_what_has_no_labels():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert len(BLOCKS[1].strip().splitlines()) <= 40
 
 
