@@ -19,6 +19,7 @@ from .opening import opened, where_to_go_on
 from .ops.image import Normalization
 from .planning import make_plan, name_origin
 from .plans import Plan
+from .runs import name_objective
 from .training import journal, loop, reporting
 from .training.interruption import interruption
 from .training.options import create_options, read_options
@@ -128,7 +129,7 @@ def fit(
     name = getattr(model, "registry_name", None) or type(model).__name__
     identity = {"model": name, "data": dataset.name, **(identity or {})}
     if objective is not None:
-        identity["objective"] = getattr(objective, "func", objective).__name__
+        identity["objective"] = name_objective(objective)
     with (
         parallel.ending_together(),
         interruption() as received,

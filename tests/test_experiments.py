@@ -25,6 +25,8 @@ TOOLS = (
     "many_devices",
     "mnist_systems",
     "perceptron_parts",
+    "pictures",
+    "pretraining_networks",
     "report",
     "scaling_process",
     "tables",
