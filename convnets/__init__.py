@@ -57,7 +57,18 @@ _HOMES = {
     "rates": ["find_learning_rate"],
     "runs": ["evaluate_run", "load_run"],
 }
-_ROOMS = ["benchmark", "data", "doctor", "layers", "losses", "metrics", "models", "ops", "parallel"]
+_ROOMS = [
+    "adversarial",
+    "benchmark",
+    "data",
+    "doctor",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "parallel",
+]
 _ROOMS += ["tasks", "training", "units", "unsupervised", "visualize", "weights"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -53,6 +53,7 @@ LEVELS = {
     "committee": 8,
     "transfer": 8,
     "visualize": 8,
+    "adversarial": 8,
     "doctor": 8,
     "benchmark": 7,
     "parsing": 8,

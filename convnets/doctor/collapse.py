@@ -47,7 +47,7 @@ def check_collapse(model, dataset, state, *, normalization=None, seed: int = 0) 
       normalization: of the images; None for the state's, else the data set's own.
       seed: of the mixture.
 
-    Returns: findings on `outputs`, `units`, `signal` and `weights`.
+    Returns: findings on `weights`, `units`, `signal` and `outputs`.
 
     Reference: Glorot, Bengio 2010, "Understanding the difficulty of training deep feedforward
     neural networks", sections 3 and 4 (saturation; back-propagated gradients by layer).
@@ -61,10 +61,10 @@ def check_collapse(model, dataset, state, *, normalization=None, seed: int = 0) 
     variables = {name: tree for name, tree in state.variables().items() if tree}
     logits, signals = _signals(model, variables, images, seed)
     return [
-        _check_outputs(np.asarray(logits), batch["label"]),
+        _check_weights(variables["params"]),
         _check_units(signals),
         _check_signal(signals),
-        _check_weights(variables["params"]),
+        _check_outputs(np.asarray(logits), batch["label"]),
     ]
 
 
