@@ -66,7 +66,7 @@ def _check_test_mode(model, variables, images):
     except ModifyScopeVariableError:
         text = "with train=False the network still writes its batch statistics"
         return Finding("batch-norm", "test mode", WRONG, None, "", text, advice)
-    size = float(jnp.abs(alone - alone.mean(0)).max()) or 1.0
+    size = float(jnp.abs(alone - alone.mean(0, keepdims=True)).max()) or 1.0
     apart = float(jnp.abs(alone - beside).max()) / size
     found = "change of an image's logits with the rest of its batch"
     return Finding(

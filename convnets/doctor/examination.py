@@ -66,7 +66,7 @@ def examine(
     model = with_precision(model, given.precision)
     say = partial(print, file=sys.stderr) if progress else lambda text: None
     say(f"training for {trial_steps} steps")
-    trial = run_trial(model, dataset, steps=trial_steps, **options)
+    trial = run_trial(model, dataset, trial_steps=trial_steps, **options)
     table = _checks(model, dataset, state, trial, options)
     findings = []
     for name in CHECKS:

@@ -11,13 +11,13 @@ SMALL, TINY = 30, 100  # times below the suggestion
 FALLS = 0.1  # of its loss, what a network that learns loses at least
 
 
-def check_rate(model, dataset, trial, *, steps: int = STEPS, **options) -> Finding:
+def check_rate(model, dataset, trial, *, trial_steps: int = STEPS, **options) -> Finding:
     """Compares the rate of a run with a range test, and with what became of a trial at that rate.
 
     Args:
       model, dataset, options: as in `fit`.
       trial: from `run_trial` with the same options.
-      steps: of the range test.
+      trial_steps: of the range test.
 
     Reference: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3.
     """
@@ -28,9 +28,11 @@ def check_rate(model, dataset, trial, *, steps: int = STEPS, **options) -> Findi
         found = "an optimizer of your own has its rate; the loss "
         found += f"goes from {trial.losses[0]:.3g} to {trial.last_loss:.3g}"
         return Finding("rate", "", OK if learned else WARNING, None, "", found, "Try other rates.")
-    taken = {name: value for name, value in options.items() if name not in OF_A_RUN.split()}
+    taken = {
+        name: value for name, value in options.items() if name not in ("steps", *OF_A_RUN.split())
+    }
     try:
-        search = find_learning_rate(model, dataset, steps=steps, **taken)
+        search = find_learning_rate(model, dataset, steps=trial_steps, **taken)
     except UserError as error:
         return Finding("rate", "", NOT_CHECKED, None, "", str(error))
     text = (

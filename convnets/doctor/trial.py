@@ -60,7 +60,9 @@ class Trial(NamedTuple):
         return float(np.mean(self.losses[-max(1, len(self.losses) // 10) :]))
 
 
-def run_trial(model, dataset, *, steps: int = STEPS, seconds: float = 120.0, **options) -> Trial:
+def run_trial(
+    model, dataset, *, trial_steps: int = STEPS, seconds: float = 120.0, **options
+) -> Trial:
     """Trains for a few steps as `fit` would with the same options.
 
     A named schedule is left out, so that a short training has the rate which the long one has most
@@ -68,14 +70,14 @@ def run_trial(model, dataset, *, steps: int = STEPS, seconds: float = 120.0, **o
 
     Args:
       model, dataset, options: as in `fit`.
-      steps: at most.
+      trial_steps: at most.
       seconds: after which no further step is begun.
 
     Raises: UserError for whatever `fit` refuses.
     """
     parallel.keep_memory()
     parallel.cache_compilations()
-    plan = make_plan(model, dataset, short_options(steps, **options))
+    plan = make_plan(model, dataset, short_options(trial_steps, **options))
     state = plan.create_state()
     before = parallel.gather(state)
     losses, times, waited = [], [time.monotonic()], 0.0
@@ -109,7 +111,7 @@ def run_trial(model, dataset, *, steps: int = STEPS, seconds: float = 120.0, **o
     )
 
 
-def short_options(steps: int, **given) -> TrainingOptions:
+def short_options(trial_steps: int, **given) -> TrainingOptions:
     """The options of a trial: those of a run without what is for long ones.
 
     >>> short_options(20, epochs=9, schedule="cosine", warmup=50, optimizer="sgd").warmup
@@ -121,8 +123,8 @@ def short_options(steps: int, **given) -> TrainingOptions:
     if uses_server(options):
         left |= {name: getattr(usual, name) for name in ("parallel", "workers", *SERVER)}
     if isinstance(options.schedule, str):
-        left |= {"schedule": "constant", "warmup": min(options.warmup, steps // 4)}
-    return dataclasses.replace(options, **left | {"steps": steps, "steps_per_call": 1})
+        left |= {"schedule": "constant", "warmup": min(options.warmup, trial_steps // 4)}
+    return dataclasses.replace(options, **left | {"steps": trial_steps, "steps_per_call": 1})
 
 
 def _evaluate(plan, state):
