@@ -59,7 +59,18 @@ _HOMES = {
     "semi_supervised": ["ReconstructingClassifier", "semi_supervised_loss"],
     "runs": ["evaluate_run", "load_run"],
 }
-_ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]
+_ROOMS = [
+    "adversarial",
+    "benchmark",
+    "data",
+    "doctor",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "parallel",
+]
 _ROOMS += ["tasks", "training", "units", "unsupervised", "visualize", "weights"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -73,6 +73,31 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     return Run(config, model, state)
 
 
+def load_run_data(run: Run, name: str | None = None, data_dir=None) -> data.Dataset:
+    """The data of a run, or others of images as large as its.
+
+    Args:
+      run: from `load_run`.
+      name: of other data, as for `load_dataset`; None for the run's own.
+      data_dir: where TensorFlow Datasets' sets are; None for where the run found its own.
+
+    Raises: UserError for data that cannot be read.
+    """
+    config = run.config
+    try:
+        return data.load_dataset(
+            name or config["data"],
+            data_dir=data_dir or config.get("data_dir"),
+            validation=config.get("validation", 0.0) if name is None else 0.0,
+            seed=config["seed"],
+            image_size=tuple(config["dataset"]["image_shape"][:2]),
+        )
+    except UserError as error:
+        if name is not None:
+            raise
+        raise UserError(f"{error} (the run's own data; --data names others)") from None
+
+
 def evaluate_run(
     run: Run, dataset: data.Dataset, *, batch_size: int = 256, views=None, objective=None
 ) -> dict:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
 TOOLS = (
     "archive",
+    "broken_setups",
     "cases",
     "input_loaders",
     "interconnects",
