@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..errors import UserError
 from .features import LARGER
 from .marks import least_marks
 
@@ -55,7 +56,7 @@ def receptive_fields(model: nn.Module, image_shape) -> tuple[ReceptiveField, ...
       model: called `(images, *, train)`, and returning a dict of endpoints.
       image_shape: `(H, W, C)`; fields are those in a much larger image.
 
-    Raises: UserError for an operation that is not known here.
+    Raises: UserError for an operation that is not known here, and for a model without endpoints.
 
     Reference: Luo, Li, Urtasun, Zemel 2016, "Understanding the effective receptive field in deep
     convolutional neural networks", whose theoretical receptive field this is.
@@ -91,6 +92,11 @@ def trace_spans(model: nn.Module, image_shape) -> dict[str, Spans | None]:
 
     def run(variables, images):
         endpoints = model.apply(variables, images, train=False)
+        if not isinstance(endpoints, dict):
+            raise UserError(
+                "expected a backbone, which returns endpoints by name, such as that of a "
+                f"classifier, model.backbone; came a {type(model).__name__}"
+            )
         names[:] = endpoints
         return list(endpoints.values())
 

@@ -13,8 +13,8 @@ from ..errors import UserError
 from .tracing import programs_of
 
 ELEMENTWISE = frozenset(
-    """abs add and clamp convert_element_type copy cos div eq erf erf_inv erfc exp exp2 expm1 floor
-    ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow round rsqrt
+    """abs add and clamp convert_element_type copy cos div eq erf erfc exp exp2 expm1 floor ge gt
+    integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow round rsqrt
     select_n sign sin sqrt square stop_gradient sub tanh""".split()  # noqa: SIM905
 )
 OPENED = ("jit", "pjit", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call")
@@ -95,12 +95,39 @@ def _windows(mark, axis, taps, outputs, stride, low, dilation=1):
 
 def _convolution(inputs, shapes, *, window, **_):
     mark = _of_images_alone(inputs).min(3, keepdims=True)
-    for axis in (1, 2):
-        taps, pads = shapes[1][axis - 1], window.padding[axis - 1]
-        stride, dilation = window.stride[axis - 1], window.dilation[axis - 1]
-        outputs = (shapes[0][axis] + sum(pads) - (taps - 1) * dilation - 1) // stride + 1
-        mark = _windows(mark, axis, taps, outputs, stride, pads[0], dilation)
+    windows = zip(shapes[1], window.stride, window.padding, window.dilation)
+    for axis, one in enumerate(windows, 1):
+        mark = _any_window(mark, shapes[0][axis], axis, *one)
     return mark
+
+
+def _general_convolution(
+    inputs, shapes, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, **_
+):
+    """That of `flax.linen.Conv`."""
+    numbers = dimension_numbers
+    if max(lhs_dilation) > 1 or numbers.lhs_spec != numbers.out_spec:
+        raise UserError("receptive fields are not known through transposed convolutions")
+    mark = _of_images_alone(inputs).min(numbers.lhs_spec[1], keepdims=True)
+    windows = zip(window_strides, padding, rhs_dilation)
+    for axis, side, window in zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], windows):
+        mark = _any_window(mark, shapes[0][axis], axis, shapes[1][side], *window)
+    return mark
+
+
+def _reduce_window(
+    inputs, shapes, *, window_dimensions, window_strides, padding, window_dilation, **_
+):
+    mark = _of_images_alone(inputs)
+    windows = zip(window_dimensions, window_strides, padding, window_dilation)
+    for axis, window in enumerate(windows):
+        mark = _any_window(mark, shapes[0][axis], axis, *window)
+    return mark
+
+
+def _any_window(mark, size, axis, taps, stride, pads, dilation):
+    outputs = (size + sum(pads) - (taps - 1) * dilation - 1) // stride + 1
+    return _windows(mark, axis, taps, outputs, stride, pads[0], dilation)
 
 
 def _maxima(inputs, shapes, *, rows, columns):
@@ -140,15 +167,12 @@ def _concatenate(inputs, shapes, *, dimension):
     known = [np.full((1,) * len(shapes[0]), np.inf) if mark is None else mark for mark in inputs]
     if dimension == len(shapes[0]) - 1 and all(mark.shape[dimension] == 1 for mark in known):
         return _join(known)
+    sizes = [max(along) for along in zip(*(mark.shape for mark in known))]
     parts = []
     for mark, shape in zip(known, shapes):
-        parts.append(np.repeat(mark, shape[dimension] // mark.shape[dimension], dimension))
-    sizes = [max(along) for along in zip(*(part.shape for part in parts))]
-    whole = []
-    for part in parts:
-        sizes[dimension] = part.shape[dimension]
-        whole.append(np.broadcast_to(part, sizes))
-    return np.concatenate(whole, dimension)
+        sizes[dimension] = shape[dimension]
+        parts.append(np.broadcast_to(mark, sizes))
+    return np.concatenate(parts, dimension)
 
 
 def _stack(inputs, shapes, *, axis, **_):
@@ -211,10 +235,13 @@ def _dot_general(inputs, shapes, *, dimension_numbers, **_):
 RULES = {
     "broadcast_in_dim": _broadcast_in_dim,
     "concatenate": _concatenate,
+    "conv_general_dilated": _general_convolution,
     "convolution": _convolution,
     "dot_general": _dot_general,
     "maxima": _maxima,
     "pad": _pad,
+    "reduce_window_max": _reduce_window,
+    "reduce_window_sum": _reduce_window,
     "reshape": _reshape,
     "slice": _slice,
     "squeeze": lambda inputs, shapes, *, dimensions: inputs[0].squeeze(dimensions),

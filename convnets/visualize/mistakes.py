@@ -97,7 +97,8 @@ def plot_mistakes(source, mistakes: Mistakes, *, class_names=None, columns: int 
     for one, picture, _, label, guess, probability in zip(axes.flat, images, *mistakes):
         names = (label, guess) if class_names is None else (class_names[label], class_names[guess])
         picture = picture if picture.shape[2] in (1, 3) else picture.mean(2, keepdims=True)
-        one.imshow(arrange_grid(picture[None], scale="none").squeeze(), "gray", vmin=0, vmax=1)
+        shown = arrange_grid(picture[None], scale="none").squeeze()
+        one.imshow(shown, "gray", vmin=0, vmax=1, interpolation="nearest")
         one.set_title(f"{names[0]}, not {names[1]}\n({probability:.0%})", fontsize=8)
     return figure
 

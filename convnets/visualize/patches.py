@@ -13,7 +13,7 @@ from ..models import trace_spans
 from ..ops import image
 from .deconvnet import project_down
 from .filters import plot_grid
-from .units import Unit, endpoint_shapes, run_endpoints
+from .units import Unit, backbone_of, endpoint_shapes, run_endpoints
 
 GRAY = 128  # beyond the border of an image
 
@@ -136,7 +136,7 @@ def _check(model, variables, source, endpoint, channels):
 
 def _cut(model, image_shape, endpoint, strongest, batches, beyond):
     """Of batches of images, one for each channel, the parts that the units see."""
-    fields = trace_spans(getattr(model, "backbone", model), image_shape)
+    fields = trace_spans(backbone_of(model), image_shape)
     if fields.get(endpoint) is None:
         raise unknown("endpoint of images", endpoint, [name for name in fields if fields[name]])
     spans = fields[endpoint]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import UserError, unknown
+from ..models import Classifier, Folded
 from ..ops import image
 
 PLACES = ("max", "mean")
@@ -63,7 +64,7 @@ def compute_endpoints(model, variables, images, *, normalization=None) -> dict[s
 
 def run_endpoints(model, variables, images) -> dict:
     """The endpoints of prepared images, of a classifier or of a backbone; to be traced."""
-    method = "endpoints" if hasattr(model, "endpoints") else None
+    method = "endpoints" if isinstance(_unfolded(model), Classifier) else None
     endpoints = model.apply(variables, images, train=False, method=method)
     if not isinstance(endpoints, dict):
         raise UserError(
@@ -71,6 +72,12 @@ def run_endpoints(model, variables, images) -> dict:
             f"{type(model).__name__}"
         )
     return endpoints
+
+
+def backbone_of(model):
+    """The backbone of a classifier; a backbone itself."""
+    model = _unfolded(model)
+    return model.backbone if isinstance(model, Classifier) else model
 
 
 def endpoint_shapes(model, variables, images) -> dict[str, tuple[int, ...]]:
@@ -114,7 +121,11 @@ def resolve_unit(model, variables, images, unit: Unit) -> Unit:
     if isinstance(place, str):
         if place not in PLACES:
             raise unknown("place", place, PLACES)
-    elif len(shape) != 4 or not all(0 <= p < side for p, side in zip(place, shape[1:3])):
+    elif (
+        len(shape) != 4
+        or np.shape(place) != (2,)
+        or not all(0 <= p < side for p, side in zip(place, shape[1:3]))
+    ):
         raise UserError(f"{endpoint} has the shape {shape}: there is no place {place}")
     else:
         place = tuple(int(p) for p in place)
@@ -156,6 +167,10 @@ def require_images(images):
     if images.ndim != 4 or not len(images):
         raise UserError(f"expected images [B, H, W, C], came shape {images.shape}")
     return images
+
+
+def _unfolded(model):
+    return model.model if isinstance(model, Folded) else model
 
 
 @partial(jax.jit, static_argnums=0)

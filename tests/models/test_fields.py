@@ -11,7 +11,13 @@ import pytest
 from convnets import ops
 from convnets.errors import UserError
 from convnets.layers import Conv, LocallyConnected
-from convnets.models import create_backbone, default_image_shape, receptive_fields, trace_spans
+from convnets.models import (
+    create_backbone,
+    create_model,
+    default_image_shape,
+    receptive_fields,
+    trace_spans,
+)
 from convnets.visualize.programs import replace_relus
 
 # Araujo, Norris, Sim 2019, "Computing receptive fields of convolutional neural networks", table 1;
@@ -46,6 +52,17 @@ class Odd(nn.Module):
         }  # fmt: skip
 
 
+class OfFlax(nn.Module):
+    """Layers of Flax itself."""
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = nn.Conv(4, (3, 5), strides=(2, 1), padding=((0, 1), (2, 0)), name="conv1")(images)
+        y = nn.max_pool(nn.relu(x), (3, 2), strides=(2, 2), padding="SAME")
+        z = nn.avg_pool(nn.Conv(4, (2, 2), kernel_dilation=2, name="conv2")(y), (2, 3))
+        return {"conv1": x, "pool1": y, "pool2": z}
+
+
 def with_nan(model, image_shape):
     """Which units a NaN in each row of the image reaches, and then one in each column."""
     height, width, _ = image_shape
@@ -65,10 +82,11 @@ def with_nan(model, image_shape):
     ("model", "image_shape"),
     [
         (Odd(), (17, 22, 2)),
+        (OfFlax(), (15, 18, 2)),
         (create_backbone("lenet5"), (28, 28, 1)),
         (create_backbone("cifar_resnet8"), (24, 20, 3)),
     ],
-    ids=["odd", "lenet5", "cifar_resnet8"],
+    ids=["odd", "flax", "lenet5", "cifar_resnet8"],
 )
 def test_a_nan_reaches_the_units_that_see_it_and_no_others(model, image_shape):
     reached, height = with_nan(model, image_shape), image_shape[0]
@@ -131,3 +149,5 @@ class Sorted(nn.Module):
 def test_an_operation_that_is_not_known_is_refused():
     with pytest.raises(UserError, match="through the operation sort"):
         trace_spans(Sorted(), (4, 4, 1))
+    with pytest.raises(UserError, match="expected a backbone"):
+        receptive_fields(create_model("lenet5"), (28, 28, 1))

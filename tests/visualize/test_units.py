@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from convnets.errors import UserError
+from convnets.models import create_backbone, create_model, fold_batch_norm
 from convnets.ops.image import Normalization, prepare
 from convnets.visualize import Unit, compute_endpoints
-from convnets.visualize.units import read_unit, resolve_channel, resolve_unit
+from convnets.visualize.units import backbone_of, read_unit, resolve_channel, resolve_unit
 
 from .networks import NORMALIZATION, classifier, random_images, random_variables
 
@@ -25,6 +26,19 @@ def test_endpoints_are_the_models_in_its_order():
     inside = {name: tree["backbone"] for name, tree in VARIABLES.items()}
     found = compute_endpoints(backbone, inside, prepared)
     np.testing.assert_allclose(found["conv2"], maps["conv2"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("create", [create_model, create_backbone])
+def test_a_folded_model_has_the_same_endpoints(create):
+    model, images = create("cifar_plain8"), random_images(1, 8, 3)
+    variables = random_variables(model, images)
+    folded, inside = fold_batch_norm(model, variables, images.shape[1:])
+    expected = compute_endpoints(model, variables, images)
+    found = compute_endpoints(folded, inside, images)
+    assert list(found) == list(expected)
+    for name, maps in found.items():
+        np.testing.assert_allclose(maps, expected[name], rtol=1e-3, atol=1e-4)
+    assert backbone_of(folded) == backbone_of(model)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +74,7 @@ def test_a_unit_is_one_activation_of_each_image(unit, expected):
         (Unit(0, "conv2", "center"), "unknown place 'center'"),
         (Unit(0, "conv2", (2, 0)), "no place"),
         (Unit(0, place=(0, 0)), "no place"),
+        (Unit(0, "conv2", 1), "no place"),
     ],
     ids=str,
 )
