@@ -1,6 +1,7 @@
 """The recipe of deep learning before 2012: features learned without labels, layer by layer, then a
 classifier on top of them, then all of it together."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -189,11 +190,12 @@ def _place(workdir, name, resume):
     if workdir is None:
         return {"workdir": None, "resume": False}
     folder = Path(workdir) / name
-    there = resume and (folder / "checkpoints").is_dir()
-    if there:
+    if resume and (folder / "config.json").exists():
         with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-            there = bool(checkpoints.steps())
-    return {"workdir": str(folder), "resume": there}
+            if checkpoints.steps():
+                return {"workdir": str(folder), "resume": True}
+        shutil.rmtree(folder)  # it broke off before its first checkpoint: it starts anew
+    return {"workdir": str(folder), "resume": False}
 
 
 def _require(model, stages, mode, variables):

@@ -51,17 +51,17 @@ def linear(x):
 def sparse_autoencoder(features: int):
     """`‖W h - x‖² + λ sum |h|` with `h = Wᵀ x`."""
     model = unsupervised.DenseAutoencoder((features,), activation=linear, tied=True)
-    return model, unsupervised.reconstruction_loss(model, sparsity=0.5)
+    return model, unsupervised.reconstruction_loss(model, sparsity=1.5)
 
 
 def reconstruction_ica(features: int):
     model = Filters(features, SIZE)
-    return model, unsupervised.reconstruction_ica_loss(model, 0.5)
+    return model, unsupervised.reconstruction_ica_loss(model, 1.5)
 
 
 def denoising_autoencoder(features: int):
     model = unsupervised.DenseAutoencoder((features,), activation=sigmoid, tied=True)
-    corrupt = partial(unsupervised.add_gaussian_noise, deviation=0.7)
+    corrupt = partial(unsupervised.add_gaussian_noise, deviation=0.5)
     return model, unsupervised.reconstruction_loss(model, corrupt=corrupt)
 
 
@@ -79,10 +79,10 @@ class Learner:
 
 
 LEARNERS = {
-    "sparse auto-encoder": Learner(sparse_autoencoder, 0.002),
-    "reconstruction ICA": Learner(reconstruction_ica, 0.002),
-    "denoising auto-encoder": Learner(denoising_autoencoder, 0.002),
-    "Boltzmann machine": Learner(machine, 0.001),
+    "sparse auto-encoder": Learner(sparse_autoencoder, 0.01),
+    "reconstruction ICA": Learner(reconstruction_ica, 0.01),
+    "denoising auto-encoder": Learner(denoising_autoencoder, 0.005),
+    "Boltzmann machine": Learner(machine, 0.003),
 }
 OTHERS = ("patches", "noise")
 
@@ -127,7 +127,7 @@ def read_patches(config: Config) -> np.ndarray:
         pixels = np.concatenate([cut(read_gray(path), each, rng) for path in paths])
         pixels = rng.permutation(pixels)[: config.patches]
     pixels = pixels - pixels.mean((1, 2), keepdims=True)
-    epsilon = 0.01 * pixels.var()  # directions below are noise, of the compression too
+    epsilon = 0.1 * pixels.var()  # directions far below are noise, of the compression too
     return unsupervised.fit_whitening(pixels, epsilon=epsilon).apply(np.float32(pixels))
 
 

@@ -1,6 +1,7 @@
 """The recipe: stages without labels on what the stages below make, a classifier, all together."""
 
 import dataclasses
+import shutil
 from functools import partial
 
 import jax
@@ -104,6 +105,7 @@ def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
     pretrain("stack", seed=3, workdir=tmp_path)
     resumed = pretrain("fine_tune", seed=3, workdir=tmp_path, resume=True)
     assert_same_bits(resumed.variables["params"], whole.variables["params"])
+    shutil.rmtree(tmp_path / "fine_tuning" / "checkpoints")
     again = pretrain("fine_tune", seed=3, workdir=tmp_path, resume=True)
     assert_same_bits(again.variables["params"], whole.variables["params"])
 

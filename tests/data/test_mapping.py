@@ -72,6 +72,12 @@ def test_patches_that_cannot_be_are_refused(digits, size, count):
         data.sample_patches(digits, size, count)
 
 
+def test_floats_are_not_made_bytes(digits):
+    mapped = data.map_images(digits, lambda images: images / 255.0)
+    with pytest.raises(UserError, match="map them last"):
+        data.hide_labels(mapped, 3)
+
+
 def test_patches_have_no_crop(digits):
     with pytest.raises(UserError, match="leave out the crop"):
         data.sample_patches(digits, 5).train.batch([0], [None])
