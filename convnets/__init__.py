@@ -54,10 +54,23 @@ _HOMES = {
     "committee": ["Member", "predict_committee"],
     "fitting": ["fit"],
     "prediction": ["predict"],
+    "pretraining": ["Stage", "pretrain"],
     "rates": ["find_learning_rate"],
+    "semi_supervised": ["ReconstructingClassifier", "semi_supervised_loss"],
     "runs": ["evaluate_run", "load_run"],
 }
-_ROOMS = ["benchmark", "data", "layers", "losses", "metrics", "models", "ops", "parallel"]
+_ROOMS = [
+    "adversarial",
+    "benchmark",
+    "data",
+    "doctor",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "parallel",
+]
 _ROOMS += ["tasks", "training", "units", "unsupervised", "visualize", "weights"]
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 from tyro import conf
 
-from . import inspection
+from . import consultation, inspection
 from .errors import LostProcessError, UserError, unknown
 from .launching import make_launch
 from .parsing import (
@@ -25,6 +25,8 @@ from .parsing import (
     ProcessOptions,
     RunOptions,
     connect,
+    load_named,
+    load_weights,
     read_checkpoint,
     split_command,
     train_defaults,
@@ -45,10 +47,10 @@ def train(run: RunOptions, training: TrainingOptions, processes: ProcessOptions)
 def _train_together(run, training):
     from . import fitting
 
-    model, dataset = _load(run, training.seed)
+    model, dataset = load_named(run, training.seed)
     variables = None
     if not training.resume:  # whose checkpoint has them
-        variables, dataset = _load_weights(run, dataset)
+        variables, dataset = load_weights(run, dataset)
     data_dir = run.data_dir or os.environ.get("TFDS_DATA_DIR")
     identity = dataclasses.asdict(run) | {
         "data": dataset.name,  # with the whole of its path
@@ -86,48 +88,13 @@ def find_rate(
     if picture is not None:
         rates.require_drawable(picture)
         require_writable(picture)
-    model, dataset = _load(run, training.seed)
-    given["variables"], dataset = _load_weights(run, dataset)
+    model, dataset = load_named(run, training.seed)
+    given["variables"], dataset = load_weights(run, dataset)
     finding = rates.find_learning_rate(model, dataset, smallest=smallest, largest=largest, **given)
     if picture is not None:
         finding.draw().savefig(picture)
     print(finding.describe())
     return 0
-
-
-def _load(run: RunOptions, seed: int):
-    """The model and the data that the options name."""
-    from . import data, models, parallel
-
-    dataset = data.load_dataset(
-        run.data,
-        data_dir=run.data_dir,
-        validation=run.validation,
-        seed=seed,
-        image_size=run.image_size,
-    )
-    for note in dataset.notes if parallel.is_first() else ():
-        print(note)
-    return models.create_model(run.model, num_classes=dataset.num_classes), dataset
-
-
-def _load_weights(run: RunOptions, dataset):
-    """The variables in the file that the options name, for the data's classes and channels, and the
-    data normalized as they want it; None and the data as they are without one."""
-    if run.weights is None:
-        return None, dataset
-    from .weights import load_pretrained
-
-    channels = dataset.image_shape[2]
-    _, variables, preprocessing = load_pretrained(
-        run.model,
-        file=run.weights,
-        source=run.weights_source,
-        num_classes=dataset.num_classes,
-        in_channels=channels,
-        adapt="sum" if channels == 1 else "repeat",
-    )
-    return variables, dataclasses.replace(dataset, normalization=preprocessing.normalization)
 
 
 def evaluate(
@@ -150,7 +117,6 @@ def evaluate(
         image moved by a pixel to each of four sides. None: of the image alone.
     """
     from . import runs
-    from .data import load_dataset
     from .ops.image import VIEWS
 
     if batch_size < 1:
@@ -158,19 +124,7 @@ def evaluate(
     if views is not None and views not in VIEWS:
         raise unknown("views", views, VIEWS)
     run = runs.load_run(workdir, read_checkpoint(checkpoint))
-    saved = run.config["dataset"]
-    try:
-        dataset = load_dataset(
-            data or run.config["data"],
-            data_dir=data_dir or run.config.get("data_dir"),
-            validation=run.config.get("validation", 0.0) if data is None else 0.0,
-            seed=run.config["seed"],
-            image_size=tuple(saved["image_shape"][:2]),
-        )
-    except UserError as error:
-        if data is not None:
-            raise
-        raise UserError(f"{error} (the run's own data; --data names others)") from None
+    dataset = runs.load_run_data(run, data, data_dir)
     measured = runs.evaluate_run(run, dataset, batch_size=batch_size, views=VIEWS.get(views))
     print(json.dumps({"data": dataset.name, **measured}))
     return 0
@@ -281,7 +235,7 @@ def _commands(run_defaults: RunOptions, training_defaults: TrainingOptions, laun
         """
         return train(run, training, processes)
 
-    looking = (inspection.models, inspection.summary, inspection.benchmark)
+    looking = (consultation.doctor, inspection.models, inspection.summary, inspection.benchmark)
     for command in (make_launch(launched), find_rate, evaluate, predict, *looking):
         app.command(command)
     data.command(prepare)

@@ -8,6 +8,8 @@ from functools import partial
 from signal import Signals
 from typing import NamedTuple
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from . import parallel
@@ -17,6 +19,7 @@ from .opening import opened, where_to_go_on
 from .ops.image import Normalization
 from .planning import make_plan, name_origin
 from .plans import Plan
+from .runs import name_objective
 from .training import journal, loop, reporting
 from .training.interruption import interruption
 from .training.options import create_options, read_options
@@ -75,9 +78,9 @@ def fit(
         state, step 0, and the normalization, which is the data set's; that of pretrained weights
         goes in by `dataclasses.replace(dataset, normalization=preprocessing.normalization)`.
       identity: what else the run's `config.json` says and a resumed run must have in common.
-      mesh: the devices, with the axis `data`, and `model` for parameters in parts
+      mesh: the devices, with the axis `data`, and `model` for sharded parameters
         (`parallel.create_mesh(model=...)`), in place of the options `devices` and `model_parallel`.
-      rules: which parameters lie how in parts, before those by default; see
+      rules: how which parameters are sharded, before those by default; see
         `parallel.parameter_specs`.
       objective: `(model, *, normalization) -> loss function`, as those of `unsupervised` and
         partials of them, in the place of classification: the model returns what that takes, and
@@ -126,7 +129,7 @@ def fit(
     name = getattr(model, "registry_name", None) or type(model).__name__
     identity = {"model": name, "data": dataset.name, **(identity or {})}
     if objective is not None:
-        identity["objective"] = getattr(objective, "func", objective).__name__
+        identity["objective"] = name_objective(objective)
     with (
         parallel.ending_together(),
         interruption() as received,
@@ -134,7 +137,7 @@ def fit(
         opened(plan, identity, saved, state, progress) as (state, record),
         parallel.ending_together(partial(where_to_go_on, plan, record)),
     ):
-        state = parallel.broadcast_arrays(state or plan.create_state())
+        state = _first_state(plan, state)
         result = _run(plan, state, record, signal_after, progress)
     parallel.wait_for_others()  # they may read what process 0 has written
     if result.signal is not None and progress:
@@ -164,6 +167,16 @@ def _make_plan(model, dataset, given, origin, state, saved, **besides):
     return make_plan(
         model, dataset, given, origin=origin, start=start, normalization=normalization, **besides
     )
+
+
+def _first_state(plan: Plan, state: TrainState | None) -> TrainState:
+    """The state to go on from, which process 0 has, or else a fresh one, on every process."""
+    if parallel.first_decides(lambda: state is None):
+        state = plan.create_state()
+    elif state is None:  # all devices together would make a fresh one where it is sharded
+        shapes = jax.eval_shape(plan.create_state)
+        state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return parallel.broadcast_arrays(state)
 
 
 def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: bool) -> Result:
@@ -235,7 +248,7 @@ def _look(plan, number, state, record, speed, bar, progress):
         reporting.show(bar, line, aloud=progress)
         if plan.observe is not None:
             state = state.replace(opt_state=plan.observe(state.opt_state, line["validation_loss"]))
-    if record.workdir and due:
+    if plan.options.workdir and due:  # a sharded state is gathered by all processes together
         record.save(number, parallel.gather(state))
     return state
 

@@ -51,7 +51,11 @@ def launch(
     }
     try:
         while True:
-            code = _run_once(command, processes, devices_per_process, received)
+            port = find_free_port()
+            code = _run_once(command, processes, devices_per_process, port, received)
+            if code == USERS_OWN and not received and _is_taken(port):
+                _say(f"another program has taken port {port}; starting all again at another port")
+                continue
             if code in (0, USERS_OWN) or received or not restarts:
                 return code
             restarts -= 1
@@ -116,11 +120,19 @@ def find_free_port() -> int:
         return server.getsockname()[1]
 
 
-def _run_once(command, processes, devices, received) -> int:
+def _is_taken(port) -> bool:
+    """Whether another program listens where process 0 was to, once that has ended."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return True
+    return False
+
+
+def _run_once(command, processes, devices, port, received) -> int:
     """Starts all processes and waits for their end; the exit code of the first that failed."""
     children = []
     try:
-        port = find_free_port()
         for index in range(processes):
             children.append(_start(command, index, processes, devices, port))
         return _wait(children, received)
@@ -157,6 +169,7 @@ def _environment(given, index, processes, devices) -> dict:
         **given,
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
         "JAX_LOCAL_DEVICE_IDS": ",".join(str(first + i) for i in range(devices)),
+        "NCCL_SOCKET_IFNAME": given.get("NCCL_SOCKET_IFNAME", "lo"),
         "NPROC": given.get("NPROC", threads),  # of XLA
         "OMP_NUM_THREADS": given.get("OMP_NUM_THREADS", threads),
     }

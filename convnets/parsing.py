@@ -76,6 +76,41 @@ def _optional(info):
     )
 
 
+def load_named(run: RunOptions, seed: int):
+    """The model and the data that the options name."""
+    from . import data, models, parallel
+
+    dataset = data.load_dataset(
+        run.data,
+        data_dir=run.data_dir,
+        validation=run.validation,
+        seed=seed,
+        image_size=run.image_size,
+    )
+    for note in dataset.notes if parallel.is_first() else ():
+        print(note)
+    return models.create_model(run.model, num_classes=dataset.num_classes), dataset
+
+
+def load_weights(run: RunOptions, dataset):
+    """The variables in the file that the options name, for the data's classes and channels, and the
+    data normalized as they want it; None and the data as they are without one."""
+    if run.weights is None:
+        return None, dataset
+    from .weights import load_pretrained
+
+    channels = dataset.image_shape[2]
+    _, variables, preprocessing = load_pretrained(
+        run.model,
+        file=run.weights,
+        source=run.weights_source,
+        num_classes=dataset.num_classes,
+        in_channels=channels,
+        adapt="sum" if channels == 1 else "repeat",
+    )
+    return variables, dataclasses.replace(dataset, normalization=preprocessing.normalization)
+
+
 _PROCESS_OPTIONS = ("--coordinator", "--num-processes", "--process-id", "--connect-timeout")
 
 

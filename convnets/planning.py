@@ -226,8 +226,8 @@ def _create_state(model, shape, optimizer, options, normalization, parts, variab
     )
     if variables is not None:
         return create(read_variables(jax.eval_shape(init, init_key, images), variables))
-    if parallel.is_parted(**parts):
-        return parallel.create_in_parts(lambda: create(init(init_key, images)), **parts)()
+    if parallel.is_sharded(**parts):
+        return parallel.create_sharded(lambda: create(init(init_key, images)), **parts)()
     return create(jax.jit(init)(init_key, images))
 
 

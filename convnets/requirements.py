@@ -50,6 +50,12 @@ def require_outputs(model, dataset, objective=None) -> dict:
             f"{dataset.name} has {dataset.num_classes} classes; the model's output for 2 images "
             f"has the shape {logits.shape}"
         )
+    labels = dataset.train.labels
+    if labels is not None and len(labels) and labels.min() < 0:
+        raise UserError(
+            f"{(labels < 0).sum()} of {len(labels)} examples to train on have no label: give fit "
+            "an objective, such as convnets.semi_supervised_loss"
+        )
     return variables.get("params", {})
 
 

@@ -73,7 +73,34 @@ def load_run(workdir, checkpoint: str | int = "last", *, model: nn.Module | None
     return Run(config, model, state)
 
 
-def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, views=None) -> dict:
+def load_run_data(run: Run, name: str | None = None, data_dir=None) -> data.Dataset:
+    """The data of a run, or others of images as large as its.
+
+    Args:
+      run: from `load_run`.
+      name: of other data, as for `load_dataset`; None for the run's own.
+      data_dir: where TensorFlow Datasets' sets are; None for where the run found its own.
+
+    Raises: UserError for data that cannot be read.
+    """
+    config = run.config
+    try:
+        return data.load_dataset(
+            name or config["data"],
+            data_dir=data_dir or config.get("data_dir"),
+            validation=config.get("validation", 0.0) if name is None else 0.0,
+            seed=config["seed"],
+            image_size=tuple(config["dataset"]["image_shape"][:2]),
+        )
+    except UserError as error:
+        if name is not None:
+            raise
+        raise UserError(f"{error} (the run's own data; --data names others)") from None
+
+
+def evaluate_run(
+    run: Run, dataset: data.Dataset, *, batch_size: int = 256, views=None, objective=None
+) -> dict:
     """Every metric of a run's state on the splits `validation`, where there is one, and `test`.
 
     Args:
@@ -82,13 +109,15 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, view
       batch_size: examples computed at a time; it does not change what is returned.
       views: `f(images) -> [V, B, H, W, C]`, as `ops.image.flip_views`, over which probabilities are
         averaged; None for the images as they are.
+      objective: what the run was given in the place of classification, as to `fit`.
 
     Returns: `step`, and `test_loss`, `test_accuracy`, `test_examples`, …. Classes of other names
     are compared by their numbers, and standard error says so. Batch statistics are those of the
     checkpoint: with `recompute_statistics` the exact ones in those of the run's own evaluations,
     else running averages.
 
-    Raises: UserError for another number of classes or images of another shape.
+    Raises: UserError for another number of classes or images of another shape, for a run with an
+    objective that is not given, and one that is given besides views.
     """
     saved = run.config["dataset"]
     expected = (len(saved["class_names"]), *saved["image_shape"])
@@ -106,15 +135,35 @@ def evaluate_run(run: Run, dataset: data.Dataset, *, batch_size: int = 256, view
             "their numbers are compared",
             file=sys.stderr,
         )
-    loss_fn = classification_loss(
-        run.model,
-        normalization=run.state.normalization,
-        loss=run.config["loss"],
-        views=views,
-    )
+    loss_fn = _loss_of_run(run, views, objective)
     eval_step = parallel.compile(make_eval_step(loss_fn), donate=False)
     measured = {"step": int(run.state.step)}
     return measured | evaluate_splits(eval_step, run.state, dataset, batch_size)
+
+
+def name_objective(objective) -> str:
+    """What `config.json` calls an objective: the name of its function, of a partial's too."""
+    return getattr(objective, "func", objective).__name__
+
+
+def _loss_of_run(run, views, objective):
+    """The loss function that a run is evaluated by."""
+    minimized = run.config.get("objective")
+    if objective is None and minimized is not None:
+        raise UserError(
+            f"the run minimized {minimized}: evaluate it with that, evaluate_run(run, dataset, "
+            "objective=...)"
+        )
+    if objective is None:
+        return classification_loss(
+            run.model,
+            normalization=run.state.normalization,
+            loss=run.config["loss"],
+            views=views,
+        )
+    if views is not None:
+        raise UserError("an objective of your own does not hear of views: build them in")
+    return objective(run.model, normalization=run.state.normalization)
 
 
 def evaluate_splits(eval_step, state: TrainState, dataset: data.Dataset, batch_size: int) -> dict:

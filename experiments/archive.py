@@ -10,8 +10,9 @@ from pathlib import Path
 from convnets.benchmark import describe_hardware, describe_versions, write_json
 
 RESULTS = Path(__file__).parent / "results"
-# Fields of a config that say where things lie, which changes nothing that is found.
+# Fields of a config that say where things lie and run, which changes nothing that is found.
 PLACES = ("data_dir", "workdir", "resume", "archive", "tensorflow")
+PLACES += ("coordinator", "num_processes", "process_id", "connect_timeout")
 
 
 def write_archive(

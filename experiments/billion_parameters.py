@@ -1,7 +1,8 @@
 """A network of a billion parameters makes an update, no device of which holds more than an eighth.
 
-Command:    python experiments/billion_parameters.py --data-dir DIR    (DIR holds photos, *.jpg)
-Hardware:   see results/billion_parameters.json; 24 GiB of memory are enough
+Command:    python experiments/billion_parameters.py
+            python experiments/billion_parameters.py --photos DIR      (DIR holds photos, *.jpg)
+Hardware:   see results/billion_parameters.json, and there `peak_bytes` for the memory
 Minutes:    see there; compiled programs of one run before were found in the cache
 Reference:  Le et al. 2012, "Building high-level features using large scale unsupervised learning":
             a billion parameters on 1,000 machines of 16 cores, a model over 169 of them
@@ -12,9 +13,14 @@ each: created in parts, one update by plain gradient descent, the loss of the sa
 memory is the largest that the process ever had. The same update of a smaller network is compared
 with that of one device, and one of the size between is trained by Adam on photos of 48x48 pixels,
 over two devices; its errors are those of photos that it was not trained on.
+
+The photos are one of each of ImageNet's 1,000 classes, the shorter side 256 (of
+github.com/EliSchwartz/imagenet-sample-images), in data/imagenet_sample_1000/images below
+CONVNETS_SHARED; or others.
 """
 
 import dataclasses
+import os
 import resource
 import time
 from functools import partial
@@ -34,6 +40,7 @@ from convnets.unsupervised import LocalAutoencoder, LocalStage, local_reconstruc
 
 NAME = "billion_parameters"
 DEVICES = 8
+SAMPLE = "imagenet_sample_1000"
 NORMALIZATION = convnets.Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HELD_OUT = 10  # every tenth photo is not trained on
 
@@ -56,8 +63,10 @@ NETWORKS = {  # and the sides of their images
 class Config(Common):
     """Make one update of a billion parameters, compare a smaller one, train one on photos."""
 
+    photos: str = SAMPLE
+    """The sample, found below CONVNETS_SHARED, or a folder with *.jpg."""
     batch_size: int = 1
-    """Photos in the one update; each one more takes 7 GiB more."""
+    """Photos in the one update."""
     rate: float = 2.0
     """Of the one update; gradients are of a mean over all values of a photo."""
     steps: int = 300
@@ -71,8 +80,8 @@ def main(config: Config) -> None:
     if config.quick:
         networks = {name: (smaller(6, 1), 24) for name in NETWORKS}
         used = dataclasses.replace(config, steps=2, training_batch_size=4)
-    elif config.data_dir is None:
-        raise convnets.UserError("--data-dir names the folder with the photos")
+    else:
+        find_photos(config)  # too few are refused before anything is computed
     run = {"billion": update_once, "compared": compare, "trained": train}
     cases = [{"network": name} for name in networks]
     run_cases(
@@ -83,13 +92,28 @@ def main(config: Config) -> None:
     )
 
 
+def find_photos(config: Config) -> list[Path]:
+    """The files, sorted by name.
+
+    Raises: UserError for fewer than are needed for a batch of held-out photos, or for the update.
+    """
+    shared = Path(os.environ.get("CONVNETS_SHARED", ""), "data", SAMPLE, "images")
+    folder = shared if config.photos == SAMPLE else Path(config.photos)
+    paths = sorted(folder.glob("*.jpg"))
+    needed = max(HELD_OUT * config.training_batch_size, config.batch_size)
+    if len(paths) < needed:
+        raise convnets.UserError(
+            f"{folder} holds {len(paths)} photos, *.jpg, and {needed} are needed: name a folder by "
+            f"--photos DIR, or the one above data/{SAMPLE} by CONVNETS_SHARED"
+        )
+    return paths
+
+
 def read_photos(config: Config, side: int, count: int | None = None) -> np.ndarray:
-    """The first photos of the folder, uint8 `[N, side, side, 3]`; noise for --quick."""
+    """The first photos, uint8 `[N, side, side, 3]`; noise for --quick."""
     if config.quick:
         return np.random.default_rng(0).integers(0, 256, (count or 40, side, side, 3), np.uint8)
-    paths = sorted(Path(config.data_dir).glob("*.jpg"))[:count]
-    if len(paths) < (count or HELD_OUT * config.training_batch_size):
-        raise convnets.UserError(f"{config.data_dir} holds {len(paths)} photos, *.jpg, only")
+    paths = find_photos(config)[:count]
     return np.stack([read_image(path, (side, side, 3)) for path in paths])
 
 
@@ -101,7 +125,7 @@ def create(network, side: int, optimizer) -> convnets.TrainState:
 def compile_for(network, side: int, optimizer, mesh):
     """The first state, in parts, and the compiled steps of training and evaluation."""
     loss_fn = local_reconstruction_loss(network, normalization=NORMALIZATION)
-    create_state = parallel.create_in_parts(partial(create, network, side, optimizer), mesh)
+    create_state = parallel.create_sharded(partial(create, network, side, optimizer), mesh)
     step = parallel.compile(convnets.make_step(loss_fn, optimizer), mesh=mesh)
     evaluate = parallel.compile(convnets.make_eval_step(loss_fn), mesh=mesh, donate=False)
     return create_state(), step, evaluate
@@ -201,13 +225,15 @@ def table(archive: dict) -> str:
             f"{billion['after']['loss']:.3f}",
         ),
         (
-            f"{archive['settings']['steps']} steps on {trained['photos']} photos, held-out photos",
+            f"{archive['settings']['steps']} steps on {trained['photos']:,} of "
+            f"{trained['photos'] + trained['after']['examples']:,} photos, held-out photos",
             f"{trained['parameters']:,}",
             f"{trained['before']['loss']:.3f}",
             f"{trained['after']['loss']:.3f}",
         ),
     ]
     note = (
+        f"The photos are {Path(archive['settings']['photos']).name}. "
         f"A billion parameters: {billion['bytes_per_device'] / 2**20:,.0f} MiB on each device, "
         f"{billion['peak_bytes'] / 2**30:.1f} GiB of memory at most. The update of "
         f"{found['compared']['parameters']:,} parameters is that of one device to "

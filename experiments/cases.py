@@ -6,12 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import tyro
 from archive import RESULTS, settings, write_archive
 
-from convnets import UserError
+from convnets import UserError, parallel
 from convnets.benchmark import describe_hardware, describe_versions, require_writable
 from convnets.errors import first_line, unknown
 
@@ -60,6 +61,8 @@ def run_cases(
       cases: what tells one repetition from the others, such as `{"model": …, "seed": …}`.
       run: from a case and its folder for checkpoints, or None, to what it found.
 
+    Of several processes each runs every case; process 0 alone reads and writes the archive.
+
     Returns: a dict for each case, in their order: the case, what it found and its `seconds`.
 
     Raises: UserError for results that were found under other settings, or on another machine, and
@@ -67,20 +70,13 @@ def run_cases(
     """
     default = settings(config) == settings(type(config)())
     path = config.archive or (RESULTS / f"{name}.json" if default else None)
-    there = path is not None and path.exists()
-    if config.resume and config.workdir is None and not there:
-        raise UserError(
-            "--resume needs the --workdir of the runs to go on with, or their --archive"
-        )
-    done = _read_finished(path, name, config) if config.resume and there else []
-    if path is not None:
-        require_writable(path)
+    done = parallel.first_decides(partial(_open_archive, path, name, config))
     results = []
     for case in cases:
         found = next((line for line in done if line.items() >= _as_json(case).items()), None)
         if found is not None:
             results.append(found)
-            print(_shorten(found), flush=True)
+            _tell(found)
             continue
         folder = config.workdir and config.workdir / _folder_name(case)
         begin = time.monotonic()
@@ -88,11 +84,11 @@ def run_cases(
         seconds = max(found.get("seconds", 0), time.monotonic() - begin)  # of parts before, too
         found["seconds"] = round(seconds, 1)
         results.append(found)
-        if path is not None:
+        if path is not None and parallel.is_first():
             later = [line for line in done if line not in results]
             minutes = sum(line["seconds"] for line in results + later) / 60
             write_archive(path, name, config, results + later, minutes)
-        print(_shorten(found), flush=True)
+        _tell(found)
     return results
 
 
@@ -114,7 +110,11 @@ def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None
 
 def can_go_on(folder: Path | None, config: Common) -> dict:
     """The options `workdir` and `resume` of `convnets.fit` for a case."""
-    resume = config.resume and folder is not None and (folder / "config.json").exists()
+
+    def is_there():
+        return folder is not None and (folder / "config.json").exists()
+
+    resume = config.resume and parallel.first_decides(is_there)
     return {"workdir": folder and str(folder), "resume": resume}
 
 
@@ -123,6 +123,19 @@ def require_whole(result) -> None:
     if result.signal is not None:
         print("stopped; --resume goes on where there is a workdir", file=sys.stderr)
         raise SystemExit(128 + result.signal)
+
+
+def _open_archive(path, name, config):
+    """The results to go on from; where there is no archive yet, it is known that it can be."""
+    there = path is not None and path.exists()
+    if config.resume and config.workdir is None and not there:
+        raise UserError(
+            "--resume needs the --workdir of the runs to go on with, or their --archive"
+        )
+    done = _read_finished(path, name, config) if config.resume and there else []
+    if path is not None:
+        require_writable(path)
+    return done
 
 
 def _read_finished(path, name, config):
@@ -150,6 +163,8 @@ def _folder_name(case):
     return "_".join(f"{name}_{value}" for name, value in case.items()).replace("/", "-")
 
 
-def _shorten(found):
-    """What was found, without the curves."""
-    return {name: x for name, x in found.items() if not isinstance(x, list | dict)}
+def _tell(found):
+    """Prints what was found, without the curves."""
+    if parallel.is_first():
+        short = {name: x for name, x in found.items() if not isinstance(x, list | dict)}
+        print(short, flush=True)

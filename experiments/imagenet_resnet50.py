@@ -3,6 +3,8 @@
 Command:    python experiments/imagenet_resnet50.py                  (the short form, see below)
             python experiments/imagenet_resnet50.py --data imagenet2012 --data-dir DIR
             python experiments/imagenet_resnet50.py --data folder:PATH --batch-size 8192
+            and on each of 32 hosts, unless a cluster such as Slurm says so by itself,
+              --coordinator HOST:PORT --num-processes 32 --process-id 0 … 31
 Hardware:   see results/imagenet_resnet50.json for the short form; the whole recipe takes the paper
             256 GPUs for an hour at 8192, and 8 for 29 hours at 256
 Minutes:    see there
@@ -46,7 +48,9 @@ from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
+from convnets import parallel
 from convnets.data import Source, read_image
+from convnets.parsing import ProcessOptions, connect
 from convnets.training.selection import kernels
 
 NAME = "imagenet_resnet50"
@@ -58,7 +62,7 @@ SAMPLE = "imagenet_sample_1000"  # a folder with images/*.jpg, short side 256, a
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Common):
+class Config(ProcessOptions, Common):
     """Train ResNet-50 by Goyal's recipe, or its short form, and archive the test errors."""
 
     data: str = "sample"
@@ -91,9 +95,8 @@ class Recipe:
 
 
 def main(config: Config) -> None:
-    # A run on many hosts connects its processes here, before JAX looks for devices; all below is
-    # the same on each of them.
-    with tempfile.TemporaryDirectory() as scratch:
+    connect(config)
+    with parallel.ending_together(), tempfile.TemporaryDirectory() as scratch:
         recipe, dataset = choose(config, scratch)
         cases = [{"batch_size": recipe.batch_size, "seed": seed} for seed in config.seeds]
 
@@ -108,7 +111,8 @@ def choose(config: Config, scratch: str):
     if config.quick:
         write_noise(scratch)
         recipe = Recipe("resnet18", batch_size=4, base=4, group=2, epochs=1)
-        return recipe, load_whole(f"folder:{scratch}", size=32)
+        noise = load_whole(f"folder:{scratch}", size=32)
+        return recipe, dataclasses.replace(noise, name="noise")  # of another folder on each host
     if config.data.partition(":")[0] == "sample":  # 60 steps, at the rate of 256 images
         recipe = Recipe(batch_size=32, base=32, epochs=30, augment=(), evaluate_epochs=5)
         return recipe, load_sample(config.data.partition(":")[2])

@@ -3,14 +3,15 @@
 A network is a row of layers, each with its seconds of computing and its bytes to send; a cluster is
 hosts of some devices each, a link inside of a host and one out of it. An event is a layer whose
 gradient is ready in the backward pass: from then on it may travel, while those before it are still
-computed, as soon as the link is free. All devices are alike and none is ever late, so that what
-comes out is the best that a network of such links allows.
+computed, as soon as the link is free. Sums and gathers go round a ring inside of a host, and by
+halving and doubling between hosts. All devices are alike and none is ever late; nobody waits for
+input, for copies between a device and its host, or for a message to be packed. So what comes out is
+a bound for these algorithms on such links, which real machines stay behind.
 
 Units are bytes and seconds throughout.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -90,48 +91,50 @@ def ring_all_reduce(size: float, devices: int, link: Link) -> float:
     return 2 * all_gather(size, devices, link)
 
 
-def halving_doubling(size: float, devices: int, link: Link) -> float:
-    """The same bytes in 2 log2(n) messages, where n is a power of two.
+def doubling(size: float, devices: int, link: Link) -> float:
+    """As `all_gather`, in log2(n) messages, each twice as long as the one before, where n is a
+    power of two.
 
-    Reference: Rabenseifner 2004; Goyal et al. 2017, section 4.1, between hosts.
+    >>> doubling(8.0, 4, Link(bandwidth=2.0, latency=1.0))
+    5.0
+    """
+    messages = math.ceil(math.log2(devices))
+    return (devices - 1) / devices * size / link.bandwidth + messages * link.latency
+
+
+def halving_doubling(size: float, devices: int, link: Link) -> float:
+    """As `ring_all_reduce`, in 2 log2(n) messages: never slower, since the bytes are the same.
+
+    Reference: Thakur, Rabenseifner and Gropp 2005, "Optimization of collective communication
+    operations in MPICH"; between hosts in Goyal et al. 2017, section 4.1.
 
     >>> halving_doubling(8.0, 4, Link(bandwidth=2.0, latency=1.0))
     10.0
     """
-    messages = 2 * math.ceil(math.log2(devices))
-    return 2 * (devices - 1) / devices * size / link.bandwidth + messages * link.latency
+    return 2 * doubling(size, devices, link)
 
 
-def all_reduce(size: float, devices: int, cluster: Cluster, between=ring_all_reduce) -> float:
+def all_reduce(size: float, devices: int, cluster: Cluster) -> float:
     """Seconds of a sum inside of each host, then between the hosts, of which each sends it once."""
     within, hosts = cluster.parts(devices)
-    return ring_all_reduce(size, within, cluster.inside) + between(size, hosts, cluster.outside)
+    inside = ring_all_reduce(size, within, cluster.inside)
+    return inside + halving_doubling(size, hosts, cluster.outside)
 
 
-def synchronous(
-    network: Network,
-    devices: int,
-    cluster: Cluster,
-    *,
-    between: Callable = ring_all_reduce,
-    bucket: float = 0.0,
-    overlap: bool = True,
-) -> float:
-    """Seconds of a step whose gradients are summed by all-reduce.
+def synchronous(network: Network, devices: int, cluster: Cluster, *, bucket: float = 0.0) -> float:
+    """Seconds of a step whose gradients are summed by all-reduce, during the backward pass.
 
     Args:
-      between: the algorithm between hosts, as `ring_all_reduce`.
       bucket: bytes of gradients that are gathered before they are sent; what is left goes with the
-        first layer's. 0 sends each layer by itself.
-      overlap: whether gradients travel during the backward pass, or all of them after it.
+        first layer's. 0 sends each layer by itself, `math.inf` all of them after the backward pass.
     """
     now = network.forward
     free = waiting = 0.0  # when the link is; bytes that are ready and not yet sent
     for number, layer in reversed(list(enumerate(network.layers))):
         now += layer.backward
         waiting += layer.gradient
-        if number == 0 or (overlap and waiting and waiting >= bucket):
-            free = max(free, now) + all_reduce(waiting, devices, cluster, between)
+        if number == 0 or (waiting and waiting >= bucket):
+            free = max(free, now) + all_reduce(waiting, devices, cluster)
             waiting = 0.0
     return max(now, free) + network.update
 
@@ -180,23 +183,8 @@ def model_parallel(network: Network, devices: int, cluster: Cluster) -> float:
     for layer in network.layers:
         size = layer.output * network.examples * devices
         exchanged += all_gather(size, within, cluster.inside)
-        exchanged += all_gather(size, hosts, cluster.outside)
+        exchanged += doubling(size, hosts, cluster.outside)
     return network.alone + 2 * exchanged
-
-
-def efficiency(network: Network, seconds: float) -> float:
-    """The share of a step in which devices compute."""
-    return network.alone / seconds
-
-
-def limit(network: Network, seconds: dict[int, float], share: float = 0.5) -> int | None:
-    """The least number of devices at which less than a share of a step is computing; or None.
-
-    Args:
-      seconds: of a step, by the number of devices.
-    """
-    below = [n for n, taken in seconds.items() if efficiency(network, taken) < share]
-    return min(below, default=None)
 
 
 def spread(summary, *, forward: float, backward: float, update: float, examples: int) -> Network:

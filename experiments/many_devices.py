@@ -1,18 +1,24 @@
-"""What `scaling.py` foretells: whose step, on which machines, and how many of them.
+"""What `scaling.py` predicts: whose step, on which machines, and how many of them.
 
-Measured steps are those of `speed.py`, with oneDNN, as archived. A third of one is taken for the
-forward pass and two thirds for the backward pass, as multiply-adds are, and layers have their share
-by them. A device is a host, with links as below.
+Measured steps are those of `speed.py`, with oneDNN, as archived, and of the same networks, with as
+many classes. A third of one is taken for the forward pass and two thirds for the backward pass, as
+multiply-adds are, and layers have their share by them. A device is a host, with links as below.
 
-Of the paper are: 100 MB of gradients and 120 ms of backward pass for 32 images on one P100 (section
-4.2), hosts of 8 with 50 Gbit/s, halving and doubling between them (4.1). Announced with it were 29
-hours on 8 GPUs and 1 on 256, for 90 epochs, which are 0.232 s and 0.256 s a step; they are whole
-hours, so that their ratio is known to some percent only. Assumed are: 20 GB/s and 5 µs inside a
-host, 10 µs between hosts, and a step of one GPU that is as long as that of 8 but for what these
-cannot hide.
+Of the paper, Goyal et al. 2017, are: 100 MB of gradients and 120 ms of backward pass for 32 images
+on one P100 (section 4.3), hosts of 8 with 50 Gbit/s (4.3), halving and doubling between them (4.1).
+Announced with it were 29 hours on 8 GPUs and 1 on 256, for 90 epochs, which are 0.232 s and 0.256 s
+a step; they are whole hours, so that their ratio is known to some percent only. Assumed are: 20
+GB/s and 5 µs inside a host, 10 µs between hosts, and a step of one GPU that is as long as that of 8
+but for what these cannot hide.
+
+The paper's 90 % were to be the check of the model, and it does not meet them: in the model the sums
+hide behind the backward pass, but for that of the first layer, and a step on 256 GPUs is 0.1 ms
+longer than on 8, where the paper's is 24 ms longer. The paper, too, holds its network for wide
+enough (4.3). What it lost is among what the model leaves out: devices of which the slowest makes
+all others wait, input, buffers that the host copies and sums, several sums on one link at once. A
+term for one of these would have to be fixed at fewer GPUs, by times that the paper draws (figure 7)
+and does not print; none is added.
 """
-
-import math
 
 import interconnects
 from archive import read_archive
@@ -46,7 +52,7 @@ def measured_steps(name: str) -> tuple[list[float], int]:
 
 def measured_network(name: str, step: float, examples: int) -> Network:
     """A network whose step takes so many seconds on one device."""
-    summary = convnets.summarize(convnets.create_model(name, num_classes=10), NETWORKS[name])
+    summary = convnets.summarize(convnets.create_model(name), NETWORKS[name])
     return interconnects.spread(
         summary, forward=step / 3, backward=2 * step / 3, update=0.0, examples=examples
     )
@@ -71,48 +77,24 @@ def check_paper() -> dict:
         for gpus, hours in PAPER_HOURS.items()
     }
     few, many = PAPER_HOURS
-    between = interconnects.halving_doubling
-    hidden = paper_network(seconds[few])
-    rest = interconnects.synchronous(hidden, few, PAPER, between=between) - seconds[few]
+    rest = interconnects.synchronous(paper_network(seconds[few]), few, PAPER) - seconds[few]
     network = paper_network(seconds[few] - rest)
-    foretold = foretell(network, PAPER, between=between)
-    times = dict(zip(DEVICES, foretold["all-reduce"]))
-    share = seconds[few] / seconds[many]
+    predicted = predict(network, PAPER)
+    times = dict(zip(DEVICES, predicted["all-reduce"]))
     return {
         "step_seconds": [network.alone],
         "examples": PAPER_IMAGES,
         "gradient_megabytes": sum(layer.gradient for layer in network.layers) / 1e6,
-        "efficiency_of_the_paper": share,
+        "efficiency_of_the_paper": seconds[few] / seconds[many],
         "efficiency_of_the_model": times[few] / times[many],
-        "gigabits_for_the_paper": find_bandwidth(network, few, many, share) / GBIT,
-        "foretold": {"50 Gbit/s, hosts of 8": foretold},
+        "seconds_of_the_paper": seconds[many],
+        "seconds_of_the_model": times[many],
+        "predicted": {"50 Gbit/s, hosts of 8": predicted},
     }
 
 
-def find_bandwidth(network: Network, few: int, many: int, share: float) -> float:
-    """Bytes a second out of a host with which the model has a share of the speed of `few` GPUs at
-    `many`; by halving, for more bandwidth is never slower."""
-
-    def found(bandwidth):
-        cluster = PAPER._replace(outside=PAPER.outside._replace(bandwidth=bandwidth))
-        few_many = (
-            interconnects.synchronous(
-                network, devices, cluster, between=interconnects.halving_doubling
-            )
-            for devices in (few, many)
-        )
-        return next(few_many) / next(few_many)
-
-    low, high = GBIT, PAPER.outside.bandwidth
-    while high / low > 1.001:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if found(middle) >= share else (middle, high)
-    return high
-
-
-def foretell(network: Network, cluster: Cluster, *, bucket: float = 0.0, between=None) -> dict:
+def predict(network: Network, cluster: Cluster, *, bucket: float = 0.0) -> dict:
     """Seconds of a step by strategy, for each number of `DEVICES`."""
-    between = between or interconnects.ring_all_reduce
 
     def server(devices, shards):
         return interconnects.parameter_server(
@@ -121,7 +103,7 @@ def foretell(network: Network, cluster: Cluster, *, bucket: float = 0.0, between
 
     ways = {
         "all-reduce": lambda devices: interconnects.synchronous(
-            network, devices, cluster, between=between, bucket=bucket
+            network, devices, cluster, bucket=bucket
         ),
         "server, 1 shard": lambda devices: server(devices, 1),
         "server, 16 shards": lambda devices: server(devices, 16),

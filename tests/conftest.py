@@ -22,7 +22,16 @@ os.environ["MPLBACKEND"] = "Agg"
 import jax
 import pytest
 
+# Few tests and long ones, mostly of whole processes.
+LONG = ["experiments", "downpour", "launching", "processes", "resume", "notebooks", "cli"]
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first: with one begun last, all workers but its own would wait in the end."""
+    first = [f"test_{name}.py" for name in LONG]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else 99)
 
 
 def pytest_collection_finish():

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,6 +162,17 @@ def test_the_command_to_start_again_with(tmp_path, capsys):
     assert "from the last checkpoint" in capsys.readouterr().err
 
 
+def test_a_port_that_another_program_has_taken_is_none_of_the_users(monkeypatch, capsys):
+    tried = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = [server.getsockname()[1], launching.find_free_port()]
+        monkeypatch.setattr(launching, "find_free_port", lambda: ports[len(tried)])
+        monkeypatch.setattr(launching, "_run_once", lambda *given: tried.append(given[3]) or 2)
+        assert launching.launch(["train"], 2, restarts=3) == 2
+    assert tried == ports
+    assert f"another program has taken port {ports[0]}; starting" in capsys.readouterr().err
+
+
 def test_each_process_has_its_share_of_cores_and_devices(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     given = {"XLA_FLAGS": "--xla_a=1 --xla_force_host_platform_device_count=8", "HOME": "/x"}
@@ -172,6 +184,9 @@ def test_each_process_has_its_share_of_cores_and_devices(monkeypatch):
     assert made["JAX_LOCAL_DEVICE_IDS"] == "6,7,8"
     assert made["NPROC"] == made["OMP_NUM_THREADS"] == "2"
     assert made["HOME"] == "/x"
+    assert made["NCCL_SOCKET_IFNAME"] == "lo"
+    given = {"NCCL_SOCKET_IFNAME": "eth0"}
+    assert launching._environment(given, 0, 1, 1)["NCCL_SOCKET_IFNAME"] == "eth0"
     assert launching._environment({"OMP_NUM_THREADS": "5"}, 0, 16, 1)["OMP_NUM_THREADS"] == "5"
     assert launching._environment({}, 0, 16, 1)["NPROC"] == "1"
 

@@ -1,4 +1,4 @@
-"""A run whose parameters lie in parts: the numbers of one device, and on to any other mesh."""
+"""A run whose parameters are sharded: the numbers of one device, and on to any other mesh."""
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ from .small_runs import column, few_digits, fit, images_of
 
 
 class Wide(nn.Module):
-    """A layer that is large enough to be parted, behind maps that are cut."""
+    """A layer that is large enough to be sharded, behind maps that are cut."""
 
     @nn.compact
     def __call__(self, images, *, train: bool):

@@ -18,7 +18,7 @@ from convnets.unsupervised import (
     reconstruction_loss,
 )
 
-from .small_runs import fit
+from .small_runs import few_digits, fit
 
 
 def other(model, *, normalization):
@@ -53,6 +53,25 @@ def test_chains_and_centers_ride_in_the_state():
     assert machine.state.batch_stats["chains"].shape == (7, 28, 28, 1)
     clusters = fit(KMeans(3), steps=2, objective=clustering_loss)
     assert clusters.state.batch_stats["counts"].sum() > 0
+
+
+def test_a_run_with_an_objective_is_opened_and_evaluated_again(tmp_path):
+    machine, folder = RBM(5, chains=7), tmp_path / "run"
+    result = fit(machine, steps=2, objective=contrastive_divergence_loss, workdir=str(folder))
+    run = convnets.load_run(folder, model=machine)
+    same = jax.tree.map(np.array_equal, run.state.variables(), result.state.variables())
+    assert jax.tree.all(same)
+    found = convnets.evaluate_run(run, few_digits(), objective=contrastive_divergence_loss)
+    last = result.history[-1]
+    assert found["test_loss"] == pytest.approx(last["test_loss"], rel=1e-6)
+    assert found["test_unexplained"] == pytest.approx(last["test_unexplained"], rel=1e-6)
+    with pytest.raises(UserError, match="minimized contrastive_divergence_loss: evaluate it with"):
+        convnets.evaluate_run(run, few_digits())
+    given = {"objective": contrastive_divergence_loss, "views": lambda x: x[None]}
+    with pytest.raises(UserError, match="does not hear of views"):
+        convnets.evaluate_run(run, few_digits(), **given)
+    with pytest.raises(UserError, match="with a RBM of its own; open it there"):
+        convnets.load_run(folder)
 
 
 def test_the_best_on_validation_has_the_least_loss(tmp_path):

@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def test_there_are_three_uses_the_weights_what_has_no_labels_and_a_look_inside():
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     assert len(BLOCKS[1].strip().splitlines()) <= 40
 
 

@@ -20,7 +20,8 @@ class Dataset:
     Attributes:
       name: what it was loaded by.
       train, validation, test: sources; `validation` is None if there is none.
-      class_names: in the order of the labels, `0` to `num_classes - 1`.
+      class_names: in the order of the labels, `0` to `num_classes - 1`; the label -1 in `train`
+        says that there is none.
       normalization: mean and standard deviation of the train split's channels, in units of [0, 1].
       notes: what was done to the data on the way, for a person to read.
 
@@ -50,8 +51,9 @@ class Dataset:
             labels = source.labels
             if labels is None or not len(labels):
                 continue
+            least = -1 if split == "train" else 0
             for label in (labels.min(), labels.max()):
-                if not 0 <= label < self.num_classes:
+                if not least <= label < self.num_classes:
                     raise UserError(
                         f"labels out of range: {split} of {self.name} has the label {label}, "
                         f"its {self.num_classes} classes are numbered 0 to {self.num_classes - 1}"

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from convnets.errors import UserError
+
 from .cropping import Crop, crop_and_resize
 
 CHUNK = 4096  # examples decoded at a time when a whole source is brought into memory
@@ -18,7 +20,8 @@ class Source:
     """`len(source)` examples; `source[i]` is one, `source.batch(indices)` many.
 
     An example is `{"image": uint8 [H, W, C], "label": int32 []}`, a batch
-    `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, in NumPy.
+    `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, in NumPy. Images that went through
+    `map_images` are float32.
 
     Attributes:
       image_shape: `(H, W, C)`.
@@ -118,7 +121,10 @@ class ArraySource(Source):
 
 
 def in_memory(source: Source) -> ArraySource:
-    """The same examples, every one decoded now; `original` stays what it was."""
+    """The same examples, every one decoded now; `original` stays what it was.
+
+    Raises: UserError for images that are floats, as those of `map_images`.
+    """
     if isinstance(source, ArraySource):
         return source
     images = np.empty((len(source), *source.image_shape), np.uint8)
@@ -126,6 +132,8 @@ def in_memory(source: Source) -> ArraySource:
     for start in range(0, len(source), CHUNK):
         part = slice(start, min(start + CHUNK, len(source)))
         batch = source.batch(np.arange(part.start, part.stop))
+        if batch["image"].dtype != np.uint8:
+            raise UserError("images that are floats are not kept in memory: map them last")
         images[part], labels[part] = batch["image"], batch["label"]
     return ArraySource(images, labels, source if source.resize else None)
 

@@ -50,3 +50,23 @@ def split_validation(source: Source, share: float, seed: int = 0) -> tuple[Sourc
             "leaves a class, or the share itself, without example"
         )
     return source.select(stay), source.select(apart)
+
+
+def choose_per_class(labels, count: int, seed: int = 0) -> np.ndarray:
+    """Indices of so many examples of each class, drawn at random, sorted. A smaller count draws a
+    part of what a larger one does.
+
+    Raises: UserError for a class with fewer.
+
+    >>> choose_per_class(np.array([0, 0, 1, 1, 1]), 1)
+    array([1, 4])
+    """
+    labels = np.asarray(labels)
+    order = seeded_order(len(labels), seed)
+    chosen = []
+    for label in np.unique(labels[labels >= 0]):
+        members = order[labels[order] == label]
+        if not 1 <= count <= len(members):
+            raise UserError(f"{count} examples of class {label}, of which there are {len(members)}")
+        chosen.append(members[:count])
+    return np.sort(np.concatenate(chosen))

@@ -1,7 +1,7 @@
 """Images cut into bands of rows over the axis `model` of a mesh, which exchange their borders.
 
 Models say nothing of it: what compiles a step for such a mesh opens `in_bands` around its trace,
-and `convolve` asks here. XLA parts a convolution over rows by itself, but not safely: of some
+and `convolve` asks here. XLA divides a convolution over rows by itself, but not safely: of some
 shapes it computes wrong gradients of the kernel without a word, at others it ends the process. So
 every device runs a whole convolution here, over its own rows and those that its neighbors send.
 """
@@ -26,10 +26,10 @@ _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 @contextlib.contextmanager
 def in_bands(mesh: Mesh | None):
-    """Convolutions traced inside are parted by rows over the mesh's axis `model`, examples over
+    """Convolutions traced inside are divided by rows over the mesh's axis `model`, examples over
     `data`; with None, or without that axis, they are as everywhere."""
-    parted = mesh is not None and mesh.shape.get(MODEL_AXIS, 1) > 1
-    token = _mesh.set(mesh if parted else None)
+    divided = mesh is not None and mesh.shape.get(MODEL_AXIS, 1) > 1
+    token = _mesh.set(mesh if divided else None)
     try:
         yield
     finally:

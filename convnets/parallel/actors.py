@@ -11,7 +11,7 @@ from .caching import cache_compilations
 from .memory import keep_memory
 from .parameter_server import Push, apply_push, divide_push, make_update, on_host
 from .shard_files import read_shard, write_shard
-from .workers import Fetched, Task, compile_task, join_fetched, mean_loss, work
+from .workers import Fetched, Task, compile_task, compute_push, join_fetched, mean_loss, work
 
 PATIENCE = 0.2  # seconds between two calls of an actor that is coming back
 
@@ -57,15 +57,18 @@ class GradientWorker:
         cache_compilations()
         self._index, self._task = index, task
         self._server = RemoteServer(shards, paths, gate)
-        self._compiled = compile_task(task)
+        self._compiled = None
         self._number = max(numbers[index] for numbers in self._server.ask_all("last_numbers"))
         call("the gate", gate.arrive, f"worker {index}", os.getpid())
 
     def run(self, until: int) -> int:
         """Works until so many pushes are made, or the gate says stop; the number of the last."""
-        self._number = work(
-            self._task, self._compiled, self._server, self._index, self._number, until
-        )
+        doing = (self._server, self._index, self._number)
+        if self._compiled is None and self._number < until:
+            self._compiled = compile_task(self._task)
+            # One push for nothing: else the first would grow old while its gradient is compiled.
+            compute_push(self._task, self._compiled, *doing)
+        self._number = work(self._task, self._compiled, *doing, until)
         return self._number
 
 
@@ -91,17 +94,12 @@ class RemoteServer:
     def push(self, worker, number, versions, grads, batch_stats, measured) -> None:
         value = mean_loss(measured)
         pushes = divide_push(self._paths, worker, number, versions, grads, batch_stats, value)
-        everyone = list(range(len(pushes)))
-        call("the gate", self._gate.announce, everyone, measured)
-
-        def announce_again(index):
-            call("the gate", self._gate.announce, [index])
-
+        call("the gate", self._gate.announce, worker, number, measured)
         call_all(
             names("shard", self._shards),
             [shard.push for shard in self._shards],
             [(push,) for push in pushes],
-            again=announce_again,
+            again=lambda: call("the gate", self._gate.repeat),
         )
 
 
@@ -120,7 +118,7 @@ def call_all(
     methods: list,
     args: list[tuple] | None = None,
     *,
-    again: Callable[[int], None] = lambda index: None,
+    again: Callable[[], None] = lambda: None,
 ) -> list:
     """What methods of several actors answer, asked at once; those that are coming back, once more.
 
@@ -128,7 +126,7 @@ def call_all(
       names: of the actors, for errors.
       methods: of their handles.
       args: of each.
-      again: called with the index of an actor before it is asked once more.
+      again: called before an actor is asked once more.
 
     Raises: UserError for an actor that will not come back.
     """
@@ -144,7 +142,7 @@ def call_all(
                 del waiting[index]
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(PATIENCE)
-                again(index)
+                again()
                 waiting[index] = methods[index].remote(*args[index])
             except ray.exceptions.ActorDiedError as error:
                 raise died(names[index], error) from None

@@ -17,14 +17,14 @@ from ..ops.collective import DATA_AXIS
 from .local_sgd import average_local_steps
 from .partition import (
     Rules,
-    compile_in_parts,
-    is_parted,
+    compile_sharded,
+    is_sharded,
     make_shardings_of,
     place,
     require_axes,
 )
 from .placement import create_mesh, is_replicated, place_whole, replicate, split, stack
-from .processes import introduce
+from .processes import warm_up_collectives
 
 REPLICATED, SPLIT, STACK = PartitionSpec(), PartitionSpec(DATA_AXIS), PartitionSpec(None, DATA_AXIS)
 
@@ -44,7 +44,7 @@ class CompiledStep(NamedTuple):
     Attributes:
       run: the compiled function, of a placed state and a placed batch, or a list of batches.
       mesh: its devices, along the axis `data`, and `model` where there is one.
-      place_state: `state -> state` on all devices, whole or in parts: a copy, unless it lies there
+      place_state: `state -> state` on all devices, whole or sharded: a copy, unless it lies there
         already. Every process gives the same.
       place_batch: `batch -> batch` with a share on each device; for loaders that prefetch. Where
         the mesh has devices of several processes, each gives its share of the batch.
@@ -83,14 +83,14 @@ def compile(
 
     Args:
       step: a training step from `make_step`, or an evaluation step from `make_eval_step`.
-      strategy: `jit`, one program over the whole batch, parted by the compiler; `shard_map` or
+      strategy: `jit`, one program over the whole batch, divided by the compiler; `shard_map` or
         `pmap`, one program for each device, with the axis `data` bound. All give the same numbers.
       devices: how many devices, or which; all by default.
       mesh: in place of `devices`, a mesh with the axis `data`; with an axis `model` besides, under
-        `jit`, parameters are parted by rules and maps by rows, see `partition` and `ops.bands`.
+        `jit`, parameters are sharded by rules and maps by rows, see `partition` and `ops.bands`.
       rules: `(pattern of parameters' paths, entries of a PartitionSpec)`, which go before the
         default: large dense and locally connected layers by features over `model`.
-      shard_optimizer: whether what the optimizer keeps is parted over `data`.
+      shard_optimizer: whether what the optimizer keeps is sharded over `data`.
       examples: a tree of arrays `[N, …]` to lie on every device as a whole. A batch is then int32
         `[B]`, which of the examples make it up, and the step gathers them.
       steps_per_call: steps in one dispatch, for a training step: a loop on the device, which spares
@@ -106,7 +106,7 @@ def compile(
     What the step returns must be the same on every device.
 
     Raises: UserError for an unknown strategy, too many devices, no step in a call, local steps
-    under `jit`, or parts of a state under another strategy; when called, for a batch that the
+    under `jit`, or a sharded state under another strategy; when called, for a batch that the
     devices do not divide, and rules that do not fit the state.
 
     >>> import jax.numpy as jnp
@@ -129,7 +129,7 @@ def compile(
         raise UserError(f"a call runs at least 1 step, not {steps_per_call}")
     if local and strategy == "jit":
         raise UserError("local steps are made by one program for each device: shard_map or pmap")
-    introduce(mesh)
+    warm_up_collectives(mesh)
     if lowering is not None:
         step = ops.lowering(lowering)(step)
     make, place_state = _choose(strategy, mesh, rules, shard_optimizer)
@@ -161,7 +161,7 @@ def compile(
 def _choose(strategy, mesh, rules, shard_optimizer):
     """What compiles a step, and what places its state."""
     require_axes(mesh)
-    if not is_parted(mesh, rules, shard_optimizer):
+    if not is_sharded(mesh, rules, shard_optimizer):
 
         def place_state(state):
             return state if is_replicated(state, mesh) else replicate(state, mesh)
@@ -170,10 +170,10 @@ def _choose(strategy, mesh, rules, shard_optimizer):
     if strategy != "jit":
         raise UserError(
             f"{strategy} has the whole state on every device; a model axis, rules and an optimizer "
-            "in parts are for jit"
+            "that is sharded are for jit"
         )
     shardings_of = make_shardings_of(mesh, rules, shard_optimizer)
-    make = functools.partial(_jit_in_parts, shardings_of=shardings_of)
+    make = functools.partial(_jit_sharded, shardings_of=shardings_of)
     return make, lambda state: place(state, shardings_of(state))
 
 
@@ -216,8 +216,8 @@ def _jit(step, mesh, donated, specs):
     )
 
 
-def _jit_in_parts(step, mesh, donated, specs, shardings_of):
-    return compile_in_parts(  # what it is given lies in its place
+def _jit_sharded(step, mesh, donated, specs, shardings_of):
+    return compile_sharded(  # what it is given lies in its place
         step,
         mesh,
         shardings_of,

@@ -1,7 +1,8 @@
 """Downpour: asynchronous SGD, workers and shards of a parameter server as processes under Ray.
 
-Reference: Dean et al. 2012, "Large scale distributed deep networks", section 4.1. Differs: shards
-are processes of one parameter each, not of one range of keys; a worker that died is started again.
+Reference: Dean et al. 2012, "Large scale distributed deep networks", section 4.1. Differs: a shard
+keeps whole arrays, not a range of keys; a worker waits for its fetches and for its pushes to be
+applied, where theirs go on beside the computation; a worker that died is started again.
 """
 
 import contextlib
@@ -13,9 +14,9 @@ import optax
 
 from ..errors import UserError
 from .actors import GradientWorker, ServerShard, call, call_all, died, names
-from .gate import Announced, Gate
+from .gate import Announced, Gate, Sent
 from .parameter_server import Counts, Shard, add_histograms, paths_of
-from .ray_cluster import connected, environment
+from .ray_cluster import connected, environment, gpus_of_a_worker
 from .shard_files import counts_from_json, counts_to_json, shard_file, write_shard
 from .workers import Task
 
@@ -27,19 +28,21 @@ class Report(NamedTuple):
     """What has become of all pushes: each was sent to every shard, and counts once for each.
 
     Attributes:
-      sent: pushes, repeated ones too, as the workers announced them: applied + dropped + lost.
-      applied, dropped, missing, ahead, staleness: sums of the shards' `Counts`.
-      lost: they died on the way, with the worker or the shard, or with the shard after it had
-        taken them.
+      sent: as the workers announced them. Where nothing went wrong in the counting, they are those
+        applied and those lost.
+      repeated: messages with a push that was sent before, for no answer came.
+      applied, dropped, ahead, staleness: sums of the shards' `Counts`.
+      lost: those that the shards' counts do not hold: they died on the way, or with the worker, or
+        with the shard after it had applied them.
       restarts: how often each actor was started again, as `{"worker 1": 1}`.
       shards: the counts of each.
     """
 
     sent: int
+    repeated: int
     applied: int
     dropped: int
     lost: int
-    missing: int
     ahead: int
     staleness: dict[int, int]
     restarts: dict[str, int]
@@ -50,8 +53,9 @@ class Report(NamedTuple):
         ages = sum(age * many for age, many in self.staleness.items())
         mean = ages / max(sum(self.staleness.values()), 1)
         text = (
-            f"pushes to shards: {self.sent:,} sent = {self.applied:,} applied + {self.dropped:,} "
-            f"dropped + {self.lost:,} lost; staleness {mean:.2f} on average"
+            f"pushes to shards: {self.sent:,} sent, {self.applied:,} applied, {self.lost:,} lost; "
+            f"{self.repeated:,} repeated, {self.dropped:,} dropped; "
+            f"staleness {mean:.2f} on average"
         )
         again = [f"{name} ({many})" for name, many in self.restarts.items()]
         return text + (f"; started again: {', '.join(again)}" if again else "")
@@ -67,25 +71,23 @@ class Report(NamedTuple):
 def make_report(counts: list[Counts], heard: Announced) -> Report:
     """The report while nothing is on its way.
 
-    >>> counts = [Counts((2,), applied=2, dropped=1, staleness={0: 2})]
-    >>> heard = Announced((2,), (4,), {}, {}, {"worker 0": 2, "shard 0": 1})
+    >>> counts = [Counts((3,), applied=2, dropped=1, missing=1, staleness={0: 2})]
+    >>> heard = Announced((3,), Sent((3,), pushes=3, repeated=2), {}, {}, {"worker 0": 2})
     >>> make_report(counts, heard).describe()
-    'pushes to shards: 4 sent = 2 applied + 1 dropped + 1 lost; staleness 0.00 on average; \
-started again: worker 0 (1)'
+    'pushes to shards: 3 sent, 2 applied, 1 lost; 2 repeated, 1 dropped; staleness 0.00 on \
+average; started again: worker 0 (1)'
     """
-    sums = {
-        name: sum(getattr(each, name) for each in counts)
-        for name in ("applied", "dropped", "missing", "ahead")
-    }
-    sent = sum(heard.sent)
-    restarts = {name: births - 1 for name, births in heard.births.items() if births > 1}
+    behind = [sum(heard.sent.numbers) - sum(each.numbers) for each in counts]
     return Report(
-        sent=sent,
-        lost=sent - sums["applied"] - sums["dropped"],
+        sent=heard.sent.pushes * len(counts),
+        repeated=heard.sent.repeated,
+        applied=sum(each.applied for each in counts),
+        dropped=sum(each.dropped for each in counts),
+        lost=sum(each.missing for each in counts) + sum(behind),
+        ahead=sum(each.ahead for each in counts),
         staleness=add_histograms([each.staleness for each in counts]),
-        restarts=restarts,
+        restarts={name: births - 1 for name, births in heard.births.items() if births > 1},
         shards=counts,
-        **sums,
     )
 
 
@@ -96,9 +98,8 @@ class Downpour:
       done: of each worker the number of its last push.
     """
 
-    def __init__(self, ray, task: Task, shards: list, workers: list, gate):
-        self._ray, self._task = ray, task
-        self._shards, self._workers, self._gate = shards, workers, gate
+    def __init__(self, ray, shards: list, workers: list, gate):
+        self._ray, self._shards, self._workers, self._gate = ray, shards, workers, gate
         self.done = call("the gate", gate.read).done
 
     def run(
@@ -118,9 +119,7 @@ class Downpour:
         Raises: UserError for a worker or a shard that died too often, and for what a user can mend
         in what the workers do.
         """
-        warm = self._task.begun[-1] if len(self._workers) > 1 else 0
-        some = self._workers[:1] if until <= warm else self._workers
-        running = {worker.run.remote(until): index for index, worker in enumerate(some)}
+        running = {worker.run.remote(until): index for index, worker in enumerate(self._workers)}
         paused = False
         while running:
             finished, _ = self._ray.wait(list(running), timeout=POLL_SECONDS)
@@ -178,7 +177,7 @@ def run_downpour(
     *,
     folder: Path | None = None,
     address: str | None = None,
-    sent: tuple[int, ...] | None = None,
+    sent: Sent | None = None,
     staleness_bound: int | None = None,
 ) -> Iterator[Downpour]:
     """Starts shards and workers; on leaving they are gone.
@@ -190,7 +189,7 @@ def run_downpour(
       folder: for the shards' files; None for one that is forgotten. With processes on several
         machines, one that all of them see.
       address: of a Ray cluster; None starts one on this machine.
-      sent: of each shard the pushes sent to it before.
+      sent: what workers have announced before.
       staleness_bound: see `Gate`.
 
     A worker that dies is started again and goes on after its last push that was applied; a shard
@@ -208,16 +207,20 @@ def run_downpour(
         spread = {"scheduling_strategy": "SPREAD"} if address else {}
         variables = environment(None if address else task.workers)
 
-        def remote(kind, restarts, **besides):
+        def remote(kind, restarts, gpus=0, **besides):
             return ray.remote(kind).options(
                 num_cpus=0,
+                num_gpus=gpus,
                 max_restarts=restarts,
                 max_task_retries=0,
                 runtime_env={"env_vars": variables | besides},
                 **spread,
             )
 
-        gate = remote(Gate, 0).remote(done, sent or (0,) * len(shards), staleness_bound)
+        warm = task.begun[-1] if task.workers > 1 else 0
+        gate = remote(Gate, 0).remote(
+            done, shards=len(shards), warm=warm, bound=staleness_bound, sent=sent
+        )
         servers = [
             remote(ServerShard, RESTARTS, JAX_PLATFORMS="cpu").remote(
                 index, str(shard_file(folder, index)), optimizer, task.workers, gate
@@ -225,11 +228,12 @@ def run_downpour(
             for index in range(len(shards))
         ]
         shipped, paths = ray.put(task), paths_of(shards)
+        gpus = gpus_of_a_worker(ray, task.workers)
         workers = [
-            remote(GradientWorker, RESTARTS).remote(index, shipped, servers, paths, gate)
+            remote(GradientWorker, RESTARTS, gpus).remote(index, shipped, servers, paths, gate)
             for index in range(task.workers)
         ]
-        yield Downpour(ray, task, servers, workers, gate)
+        yield Downpour(ray, servers, workers, gate)
 
 
 def _traffic(task, shards):
@@ -237,7 +241,7 @@ def _traffic(task, shards):
     return [shard[:2] for shard in shards] * (task.workers + 1)
 
 
-def counts_for(task: Task, shards: int, saved: dict | None) -> tuple[list[Counts], tuple | None]:
+def counts_for(task: Task, shards: int, saved: dict | None) -> tuple[list[Counts], Sent | None]:
     """The counts that shards begin with, and what was sent before.
 
     Args:
@@ -248,9 +252,14 @@ def counts_for(task: Task, shards: int, saved: dict | None) -> tuple[list[Counts
     if saved is None:
         return [Counts(task.begun)] * shards, None
     counts = [counts_from_json(each) for each in saved["shards"]]
-    if len(counts) != shards or any(len(each.numbers) != task.workers for each in counts):
-        raise UserError("the checkpoint is of another number of shards or workers")
-    return counts, tuple(saved["sent"])
+    workers = len(counts[0].numbers)
+    if (len(counts), workers) != (shards, task.workers):
+        raise UserError(
+            f"the checkpoint is of {len(counts)} shards and {workers} workers, not of {shards} and "
+            f"{task.workers}"
+        )
+    numbers, *rest = saved["sent"]
+    return counts, Sent(tuple(numbers), *rest)
 
 
 def saved_counts(counts: list[Counts], heard: Announced) -> dict:

@@ -28,8 +28,8 @@ def average_local_steps(steps: Callable) -> Callable:
 
     Reference: Stich 2019, "Local SGD converges fast and communicates little", algorithm 1; Lin,
     Stich, Patel, Jaggi 2020, "Don't use large mini-batches, use local SGD", algorithm 1. Differs:
-    momentum is averaged too, where Lin et al. keep each device's own (their section 4.1 finds
-    little between the two), for a state between two calls is one and the same everywhere.
+    momentum is averaged too, where Lin et al. keep each device's own, for a state between two calls
+    is one and the same everywhere.
 
     >>> def step(state, batch):  # towards the mean of the batch
     ...     return state - 0.5 * (state - batch.mean()), {"loss": (batch.sum(), 2)}

@@ -218,15 +218,6 @@ def add_histograms(histograms) -> dict[int, int]:
     return {key: sum(histogram.get(key, 0) for histogram in histograms) for key in keys}
 
 
-def slowest(done: tuple[int, ...], worker: int, number: int) -> int:
-    """The least number of pushes that any worker has made, where one of them tells its own.
-
-    >>> slowest((4, 2, 3), worker=1, number=5)
-    3
-    """
-    return min(number if other == worker else each for other, each in enumerate(done))
-
-
 def flat(tree) -> dict:
     """The arrays of nested dicts by their paths."""
     return traverse_util.flatten_dict(tree, sep="/")

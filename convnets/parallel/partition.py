@@ -22,7 +22,7 @@ from ..ops.bands import MODEL_AXIS, in_bands
 from ..ops.collective import DATA_AXIS
 from .placement import gather, place_whole
 
-LARGE = 2**16  # numbers in a kernel that is worth parting
+LARGE = 2**16  # numbers in a kernel that is worth sharding
 
 Rules = Sequence[tuple[str, tuple]]
 
@@ -36,18 +36,18 @@ def require_axes(mesh: Mesh) -> None:
         )
 
 
-def is_parted(mesh: Mesh, rules: Rules = (), shard_optimizer: bool = False) -> bool:
-    """Whether a state may lie in parts, and not whole on every device."""
+def is_sharded(mesh: Mesh, rules: Rules = (), shard_optimizer: bool = False) -> bool:
+    """Whether a state may be sharded, and not whole on every device."""
     return MODEL_AXIS in mesh.axis_names or bool(rules) or shard_optimizer
 
 
 def default_spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """How a parameter without a rule is parted over `model`.
+    """How a parameter without a rule is sharded over `model`.
 
-    Kernels of dense layers, `[C, features]`, are parted by features, those of locally connected
+    Kernels of dense layers, `[C, features]`, are sharded by features, those of locally connected
     layers, `[H', W', kernel H, kernel W, C, features]`, by features too, else by rows or columns
     of the map: by the first of them that the axis divides. Small ones, and all else, are whole on
-    every device; of convolutions it is the maps that are parted (`ops.bands`).
+    every device; of convolutions it is the maps that are divided (`ops.bands`).
     """
     parts = mesh.shape.get(MODEL_AXIS, 1)
     choices = {2: (1,), 6: (5, 0, 1)}.get(len(shape), ())
@@ -59,13 +59,13 @@ def default_spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
 
 
 def parameter_specs(params, mesh: Mesh, rules: Rules = ()) -> dict[str, PartitionSpec]:
-    """How each parameter is parted, by its path.
+    """How each parameter is sharded, by its path.
 
     Args:
       params: a tree of arrays, or of their shapes.
 
     Raises: UserError for a rule that matches no parameter, names an axis that the mesh has not, or
-    one twice, has more entries than a parameter has dimensions, or parts a dimension that the axis
+    one twice, has more entries than a parameter has dimensions, or shards a dimension that the axis
     does not divide.
 
     >>> from convnets.parallel import create_mesh
@@ -95,7 +95,7 @@ def state_shardings(state, mesh: Mesh, rules: Rules = (), *, shard_optimizer: bo
 
     Args:
       state: with `params`, or their shapes; of a tree without, every device has the whole.
-      shard_optimizer: whether what the optimizer keeps is parted over `data` besides, by the
+      shard_optimizer: whether what the optimizer keeps is sharded over `data` besides, by the
         longest dimension that the axis divides, where it is not yet.
 
     Reference: Rajbhandari et al. 2020, "ZeRO: memory optimizations toward training trillion
@@ -130,7 +130,7 @@ def place(tree, shardings):
     return jax.tree.map(put, tree, shardings)
 
 
-def create_in_parts(create: Callable, mesh: Mesh, rules: Rules = (), **options) -> Callable:
+def create_sharded(create: Callable, mesh: Mesh, rules: Rules = (), **options) -> Callable:
     """The same function without arguments, compiled so that its result is made in its place: no
     device ever has more of it than its own part.
 
@@ -146,7 +146,7 @@ def create_in_parts(create: Callable, mesh: Mesh, rules: Rules = (), **options) 
     return create_placed
 
 
-def compile_in_parts(step: Callable, mesh: Mesh, shardings_of: Callable, **options):
+def compile_sharded(step: Callable, mesh: Mesh, shardings_of: Callable, **options):
     """The step as one program over the mesh, which leaves a state that it returns in its place.
 
     Args:
@@ -250,7 +250,7 @@ def _fitting_spec(path, shape, pattern, entries, mesh):
         parts = math.prod(mesh.shape[axis] for axis in axes)
         if size % parts:
             raise UserError(
-                f"the rule {pattern!r} parts dimension {number} of {path} {list(shape)} in "
+                f"the rule {pattern!r} shards dimension {number} of {path} {list(shape)} in "
                 f"{parts}, which does not divide {size}: name another dimension, or another mesh"
             )
     return PartitionSpec(*(axes or None for axes in entries))

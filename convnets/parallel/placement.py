@@ -48,7 +48,7 @@ def create_mesh(devices: int | list | None = None, *, model: int | None = None) 
     if any(len({device.process_index for device in copy}) > 1 for copy in parts):
         raise UserError(
             f"each process has {len(jax.local_devices())} devices: a model over {model} would be "
-            "parted among processes, which is not supported"
+            "sharded among processes, which is not supported"
         )
     return Mesh(parts, (DATA_AXIS, MODEL_AXIS), axis_types=(AxisType.Auto,) * 2)
 
@@ -161,17 +161,43 @@ def require_divisible(size: int, devices: int) -> None:
 def gather(state):
     """One plain copy of a tree on the host, in NumPy arrays, whatever the strategy.
 
+    Where the tree is spread over several processes, each of them has to call it. No device ever has
+    more of it besides its own shards than one array, and that only where the processes lack shards.
+
     >>> import jax.numpy as jnp
     >>> gather({"x": jnp.ones(2)})
     {'x': array([1., 1.], dtype=float32)}
     """
-    return jax.tree.map(np.array, jax.device_get(jax.tree.map(_whole, state)))
+    return jax.tree.map(_fetch, state)
 
 
-def _whole(x):
-    """An array of which other processes have parts, with all of it here; any other as it is. Every
-    process has to call it for the same arrays."""
+def _fetch(x):
+    """An array on the host, of which other processes may have shards."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
-        return x
-    whole = NamedSharding(x.sharding.mesh, PartitionSpec())
-    return jax.jit(lambda x: x, out_shardings=whole)(x)
+        return np.array(jax.device_get(x))
+    if not _is_whole_in_each_process(x):
+        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
+        return np.array(jax.device_get(_reshard(x, whole)))
+    found = np.empty(x.shape, x.dtype)
+    for shard in {_start(shard.index): shard for shard in x.addressable_shards}.values():
+        found[shard.index] = shard.data
+    return found
+
+
+def _is_whole_in_each_process(x) -> bool:
+    """Whether each process has the same shards of an array, which then are all of them."""
+    starts = {}
+    for device, index in x.sharding.devices_indices_map(x.shape).items():
+        starts.setdefault(device.process_index, set()).add(_start(index))
+    first, *others = starts.values()
+    return all(other == first for other in others)
+
+
+def _start(index) -> tuple[int, ...]:
+    """Where a shard begins, which tells it from others; slices have no hash before Python 3.12."""
+    return tuple(axis.start or 0 for axis in index)
+
+
+@partial(jax.jit, static_argnums=1)
+def _reshard(x, sharding):
+    return jax.lax.with_sharding_constraint(x, sharding)

@@ -6,7 +6,6 @@ each collective. What is decided from time, files or signals is decided by proce
 
 import atexit
 import contextlib
-import ctypes
 import functools
 import os
 import sys
@@ -17,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
-from jax.extend.backend import register_backend_factory
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, first_line
-from .company import Company
+from . import jax_internals
 from .placement import create_mesh, gather
+from .process_group import ProcessGroup
 from .rendezvous import meet, parse_address
 
 CONNECT_TIMEOUT = 120.0  # seconds
-HEARTBEAT_TIMEOUT = 40  # seconds without JAX's own sign of life, after which JAX ends all
+HEARTBEAT_TIMEOUT = 60  # seconds without JAX's own sign of life, after which JAX ends all
 CHUNK = 2**24  # bytes of a broadcast in one collective
 
 
@@ -68,7 +67,7 @@ def connect(
     if missing:
         raise UserError(
             f"several processes need coordinator, num_processes and process_id: give "
-            f"{' and '.join(missing)}, for no cluster says so"
+            f"{' and '.join(missing)}, for no cluster (Slurm, Open MPI, TPU, Kubernetes) was found"
         )
     if num_processes < 1:
         raise UserError(f"num_processes is at least 1, not {num_processes}")
@@ -96,64 +95,40 @@ def connect(
         coordinator_bind_address=bind,
     )
     if own not in ("0.0.0.0", "::"):
-        _keep_collectives_on(own)
-    _company()
-    introduce(create_mesh())
+        jax_internals.keep_collectives_on(own)
+    _process_group()
+    warm_up_collectives(create_mesh())
 
 
 def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tuple:
-    """What is given, and else what the cluster says that JAX detects: `coordinator`,
-    `num_processes`, `process_id`, and which devices of its host are a process's own; None where it
-    says nothing."""
-    from jax._src.clusters import ClusterEnv
-
+    """What is given, and else what the cluster says that JAX detects; see `jax_internals`."""
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    return ClusterEnv.auto_detect_unset_distributed_params(
-        coordinator, num_processes, process_id, None, None, int(CONNECT_TIMEOUT)
-    )
-
-
-def _keep_collectives_on(address: str) -> None:
-    """Has the collectives of CPUs listen on one address; JAX takes that of the host's name."""
-    from jax._src import distributed, xla_bridge
-    from jax._src.lib import _jax
-
-    def make_client():
-        client = distributed.global_state.client
-        collectives = _jax.make_gloo_tcp_collectives(distributed_client=client, hostname=address)
-        return xla_bridge.make_cpu_client(collectives)
-
-    register_backend_factory("cpu", make_client, priority=0, fail_quietly=False)
+    given = (coordinator, num_processes, process_id)
+    return jax_internals.detect_cluster(*given, timeout=int(CONNECT_TIMEOUT))
 
 
 @functools.cache
-def _company() -> Company:
-    """This process's company, which is told of what ends the process."""
-    from jax._src.distributed import global_state
-
-    company = Company(global_state.client, global_state.process_id, global_state.num_processes)
+def _process_group() -> ProcessGroup:
+    """This process's group, which is told of what ends the process."""
+    group = ProcessGroup(*jax_internals.coordination())
     hook = sys.excepthook
 
     def tell(kind, error, trace):
-        company.end(f"process {company.index} of {company.count} ended with: {first_line(error)}")
+        group.end(f"process {group.index} of {group.count} ended with: {first_line(error)}")
         hook(kind, error, trace)
 
     def leave():
-        company.leave()
-        if (
-            company.failed
-        ):  # JAX would wait for the others, and abort when its service is taken away
-            for kept in (global_state.client, global_state.service):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-            global_state.client = global_state.service = None
+        group.leave()
+        if group.failed:
+            jax_internals.abandon_coordination()
 
     sys.excepthook = tell
     atexit.register(leave)
-    return company
+    return group
 
 
 @functools.cache
-def introduce(mesh: Mesh) -> None:
+def warm_up_collectives(mesh: Mesh) -> None:
     """Has the processes of a mesh open the connections of its collectives, all at the same time.
 
     They would do so in the first step, where gloo gives up after 30 seconds; one may take longer to
@@ -208,14 +183,14 @@ def first_decides(decision: Callable):
     >>> first_decides(lambda: {"step": 3})
     {'step': 3}
     """
-    return _company().decide(decision) if _are_many() else decision()
+    return _process_group().decide(decision) if _are_many() else decision()
 
 
 def wait_for_others() -> None:
     """Returns when every process has come here; at once for a process by itself. To be called
     before what process 0 has written is read by others."""
     if _are_many():
-        _company().wait_for_others()
+        _process_group().wait_for_others()
 
 
 def broadcast_arrays(tree):
@@ -224,9 +199,10 @@ def broadcast_arrays(tree):
     Args:
       tree: on every process of the same structure, shapes and types.
 
-    Returns: the tree in NumPy arrays; for a process by itself, as it is.
+    Returns: the tree in NumPy arrays; as it is for a process by itself, and where each array is one
+    of all processes together, as those of `create_sharded`.
     """
-    if not _are_many():
+    if not _are_many() or all(map(_is_of_all, jax.tree.leaves(tree))):
         return tree
     leaves, treedef = jax.tree.flatten(gather(tree))
     arrays = [np.asarray(leaf, order="C") for leaf in leaves]
@@ -243,19 +219,23 @@ def broadcast_arrays(tree):
     return jax.tree.unflatten(treedef, values)
 
 
+def _is_of_all(x) -> bool:
+    return isinstance(x, jax.Array) and not x.is_fully_addressable
+
+
 def stopping(received: Callable[[], int | None]):
-    """A context for a training: `number -> signal`, the same on every process; see `Company`.
+    """A context for a training: `number -> signal`, the same on every process; see `ProcessGroup`.
 
     >>> with stopping(lambda: 15) as signal_after:
     ...     signal_after(3)
     15
     """
     if _are_many():
-        return _company().stopping(received)
+        return _process_group().stopping(received)
     return contextlib.nullcontext(lambda number: received())
 
 
 def ending_together(hint: Callable[[], str] = lambda: ""):
     """A context in which the error of one process ends all, and LostProcessError names a process
     that died; `hint()` is added to its message. Nothing changes for a process by itself."""
-    return _company().ending_together(hint) if _are_many() else contextlib.nullcontext()
+    return _process_group().ending_together(hint) if _are_many() else contextlib.nullcontext()

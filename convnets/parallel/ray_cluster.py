@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
 from ..errors import UserError, first_line
 
 LEAST_BYTES = 200 * 2**20  # of memory for objects on their way; Ray takes no less than 75 MiB
@@ -111,15 +113,15 @@ def _own_signals():
 
 
 def environment(processes: int | None) -> dict[str, str]:
-    """The variables of an actor's process: the platform of this one, one device of a CPU, and its
-    share of the threads.
+    """The variables of an actor's process: the platform of this one, one device of a CPU, its share
+    of the threads, and no more of a GPU's memory than it uses.
 
     Args:
       processes: among how many to divide this machine's cores; None where they are on others.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
     flags = [flag for flag in flags if "force_host_platform_device_count" not in flag]
-    variables = {"XLA_FLAGS": " ".join(flags)}
+    variables = {"XLA_FLAGS": " ".join(flags), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     for name in ("JAX_PLATFORMS", "CONVNETS_LOWERING"):
         if name in os.environ:
             variables[name] = os.environ[name]
@@ -127,3 +129,11 @@ def environment(processes: int | None) -> dict[str, str]:
         threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
         variables |= {"NPROC": threads, "OMP_NUM_THREADS": threads}
     return variables
+
+
+def gpus_of_a_worker(ray, workers: int) -> float:
+    """How many of the cluster's GPUs each worker gets: one, or where there are fewer, its part of
+    one; 0 where JAX computes on another platform."""
+    if jax.default_backend() != "gpu":
+        return 0
+    return min(1, ray.cluster_resources().get("GPU", 0) / workers)

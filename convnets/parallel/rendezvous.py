@@ -13,6 +13,7 @@ import time
 from ..errors import UserError
 
 LONGEST = 1000  # bytes of a message
+NAMED = 8  # processes at most that a message names
 READING = 5  # seconds that a caller has to say who it is
 RETRYING = 0.2  # seconds between two calls
 
@@ -59,7 +60,7 @@ def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> str
     deadline = time.monotonic() + timeout
     if index == 0:
         with _listening(family, host, address, port) as server:
-            _receive(server, count, deadline, timeout)
+            _receive(server, f"{host}:{port}", count, deadline, timeout)
         return address
     return _report(host, address, port, count, index, deadline, timeout)
 
@@ -74,7 +75,7 @@ def _listening(family, host, address, port):
         ) from None
 
 
-def _receive(server, count, deadline, timeout):
+def _receive(server, place, count, deadline, timeout):
     """Collects a call from each of the others, then lets all of them go on, or none."""
     with contextlib.ExitStack() as stack:
         callers, connections = {}, []
@@ -82,9 +83,10 @@ def _receive(server, count, deadline, timeout):
             while len(callers) < count - 1:
                 index, of, connection = _accept(server, deadline)
                 if connection is None:
-                    missing = ", ".join(str(x) for x in range(1, count) if x not in callers)
+                    missing = [x for x in range(1, count) if x not in callers]
                     raise UserError(
-                        f"of {count} processes, {missing} did not come within {timeout:g} s"
+                        f"{_name(missing)} of {count} did not come within {timeout:g} s: start "
+                        f"what is missing, and see that it can reach {place}"
                     )
                 stack.callback(connection.close)
                 connections.append(connection)
@@ -100,6 +102,14 @@ def _receive(server, count, deadline, timeout):
             _answer(connections, {"error": str(error)})
             raise
         _answer(connections, {})
+
+
+def _name(indices):
+    """`process 1`, `processes 1 and 3`; of many, the first."""
+    *shown, last = map(str, indices[:NAMED])
+    if len(indices) > NAMED:
+        shown, last = [*shown, last], f"{len(indices) - NAMED} more"
+    return f"processes {', '.join(shown)} and {last}" if shown else f"process {last}"
 
 
 def _accept(server, deadline):

@@ -88,7 +88,7 @@ class Fetched(NamedTuple):
 
 
 class Server(Protocol):
-    """What a worker sees of the server; `parallel.local_server` and `downpour` have one."""
+    """What a worker sees of the server."""
 
     def enter(self, worker: int, number: int) -> str: ...
 
@@ -149,7 +149,7 @@ def work(task: Task, compiled, server: Server, worker: int, number: int, until: 
     algorithm 7.1 a worker also goes the accrued gradient's way by itself between fetches, at a
     plain rate which the optimizer of the server does not have; and pushes are sums, not means.
     """
-    fetched = None
+    held = None
     while number < until:
         word = server.enter(worker, number)
         if word == STOP:
@@ -157,31 +157,37 @@ def work(task: Task, compiled, server: Server, worker: int, number: int, until: 
         if word != GO:
             time.sleep(WAIT_SECONDS)
             continue
-        fetched = _push_once(task, compiled, server, worker, number, fetched)
+        held, push = compute_push(task, compiled, server, worker, number, held)
         number += 1
+        server.push(worker, number, *push)
     server.finish(worker, number)
     return number
 
 
-def _push_once(task, compiled, server, worker, number, fetched):
-    """One push; returns what is held afterwards."""
+def compute_push(task: Task, compiled, server: Server, worker: int, number: int, held=None):
+    """What a worker that has made so many pushes sends next.
+
+    Args:
+      held: the `Fetched` of before, None for nothing.
+
+    Returns: the `Fetched` that is held now, and `versions, grads, batch_stats, measured`.
+    """
     add, finish = compiled
     grads, versions, totals = None, None, {}  # a single gradient is added to nothing
     for step in range(number * task.push_every, (number + 1) * task.push_every):
-        if fetched is None or step % task.fetch_every == 0:
-            held, fetched = fetched, server.fetch()
-            if held is not None and step % task.push_every:  # what was seen since the last push
-                fetched = fetched._replace(batch_stats=held.batch_stats)
-        versions = versions or fetched.versions
+        if held is None or step % task.fetch_every == 0:
+            before, held = held, server.fetch()
+            if before is not None and step % task.push_every:  # what was seen since the last push
+                held = held._replace(batch_stats=before.batch_stats)
+        versions = versions or held.versions
         if grads is None and task.push_every > 1:
-            grads = jax.tree.map(jnp.zeros_like, fetched.params)
+            grads = jax.tree.map(jnp.zeros_like, held.params)
         place = task.place(worker, step)
         grads, batch_stats, measured = add(
-            grads, fetched.params, fetched.batch_stats, jnp.int32(place), task.read(place)
+            grads, held.params, held.batch_stats, jnp.int32(place), task.read(place)
         )
-        fetched = fetched._replace(batch_stats=batch_stats)
+        held = held._replace(batch_stats=batch_stats)
         measured = metrics.to_host(measured)
         totals = metrics.add(totals, measured) if totals else measured
-    grads = on_host(finish(grads, fetched.params))
-    server.push(worker, number + 1, versions, grads, on_host(fetched.batch_stats), totals)
-    return fetched
+    grads = on_host(finish(grads, held.params))
+    return held, (versions, grads, on_host(held.batch_stats), totals)

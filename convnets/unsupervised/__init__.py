@@ -3,10 +3,11 @@ deconvolutional networks, clusters, competition. Each trains by a loss function 
 steps as everything else."""
 
 from . import competition
-from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder
+from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder, DenseDecoder
 from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans, clustering_loss
 from .contrastive import contrastive_divergence_loss
+from .conversion import encoder_layer, fill_layer
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
 from .ica import amari_distance, reconstruction_ica_loss
@@ -23,6 +24,7 @@ __all__ = [
     "ConvolutionalRBM",
     "DeconvolutionalNetwork",
     "DenseAutoencoder",
+    "DenseDecoder",
     "KMeans",
     "LocalAutoencoder",
     "LocalStage",
@@ -35,6 +37,8 @@ __all__ = [
     "competition",
     "contrastive_divergence_loss",
     "deconvolution_loss",
+    "encoder_layer",
+    "fill_layer",
     "fit_whitening",
     "infer_codes",
     "local_reconstruction_loss",

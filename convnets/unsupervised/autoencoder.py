@@ -97,6 +97,27 @@ class TransposedDense(nn.Module):
         return x @ kernel.T.astype(x.dtype) + bias.astype(x.dtype)[None]
 
 
+class DenseDecoder(nn.Module):
+    """One dense layer from a code of any shape to vectors `[B, features]`, of as many values as an
+    image has; no activation. A decoder for `Autoencoder`.
+
+    Parameters: `dense`.
+
+    >>> import jax
+    >>> decoder = DenseDecoder(64)
+    >>> decoder.init_with_output(jax.random.key(0), jnp.ones((2, 3, 3, 5)), train=False)[0].shape
+    (2, 64)
+    """
+
+    features: int
+    kernel_init: Initializer = glorot_uniform()
+
+    @nn.compact
+    def __call__(self, code, *, train: bool):
+        x = code.reshape(len(code), -1)
+        return Dense(self.features, kernel_init=self.kernel_init, name="dense")(x)
+
+
 class ConvAutoencoder(nn.Module):
     """Convolutions of stride 2 to a code `[B, H / 2^n, W / 2^n, features[-1]]`, and transposed
     ones back.

@@ -21,12 +21,14 @@ class Stage(NamedTuple):
 
     Attributes:
       input: `[B, H, W, C]`.
-      reconstruction: of the input, from the linear code.
-      pooled: the code, pooled: `[B, H', W', features]`.
+      code: the filters' responses, linear in it: `[B, H', W', features]`.
+      reconstruction: of the input, from the code.
+      pooled: the code, pooled: `[B, H'', W'', features]`.
       output: the pooled code, contrast normalized.
     """
 
     input: jax.Array
+    code: jax.Array
     reconstruction: jax.Array
     pooled: jax.Array
     output: jax.Array
@@ -79,7 +81,7 @@ class LocalStage(nn.Module):
         normalized = ops.local_contrast_normalization(
             pooled, window=self.contrast, sigma=self.contrast / 5, floor=FLOOR
         )
-        return Stage(x, reconstruction, pooled, normalized)
+        return Stage(x, code, reconstruction, pooled, normalized)
 
 
 class LocalAutoencoder(nn.Module):

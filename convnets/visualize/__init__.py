@@ -11,6 +11,14 @@ from .attribution import (
 from .curves import plot_curves, read_curves
 from .deconvnet import project_down
 from .embedding import embed, nearest_neighbors, plot_embedding, read_features
+from .features import (
+    WeightedSum,
+    decode_units,
+    plot_weighted_sum,
+    strongest_images,
+    strongest_units,
+    weigh_features,
+)
 from .filters import arrange_grid, plot_grid, plot_maps
 from .gabor import GaborFit, evaluate_gabor, fit_gabor, tuning_curve
 from .gradcam import grad_cam
@@ -38,12 +46,14 @@ __all__ = [
     "Stimulus",
     "Strongest",
     "Unit",
+    "WeightedSum",
     "arrange_grid",
     "best_stimulus",
     "compute_endpoints",
     "confident_mistakes",
     "count_confusions",
     "cut_patches",
+    "decode_units",
     "embed",
     "evaluate_gabor",
     "find_strongest",
@@ -64,12 +74,16 @@ __all__ = [
     "plot_maps",
     "plot_mistakes",
     "plot_patches",
+    "plot_weighted_sum",
     "project_down",
     "project_patches",
     "read_curves",
     "read_features",
     "saliency",
     "smooth_gradient",
+    "strongest_images",
+    "strongest_units",
     "tree_histograms",
     "tuning_curve",
+    "weigh_features",
 ]

@@ -47,6 +47,20 @@ def test_what_is_archived_is_not_run_again_and_keeps_its_date(tmp_path):
     assert json.loads(path.read_text())["date"] != "2020-01-01"
 
 
+def test_of_several_processes_the_first_alone_reads_writes_and_prints(
+    tmp_path, monkeypatch, capsys
+):
+    """Here the second one, which goes by what the first has decided."""
+    path = tmp_path / "folder" / "short.json"
+    monkeypatch.setattr(cases.parallel, "is_first", lambda: False)
+    monkeypatch.setattr(cases.parallel, "first_decides", lambda decision: [{"seed": 0, "found": 7}])
+    found, ran = run(path, resume=True)
+    assert ran == [{"seed": 1}]
+    assert [line["found"] for line in found] == [7, 10]
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": {}}'])
 def test_an_archive_that_is_none_is_named(tmp_path, text):
     path = tmp_path / "short.json"

@@ -117,6 +117,12 @@ def test_the_error_is_the_median_of_the_last_five_epochs():
     assert recipe.summarize(lines)["test_error_percent"] == pytest.approx(30)
 
 
+def test_a_run_on_many_hosts_connects_its_processes_first():
+    config = recipe.Config(coordinator="127.0.0.1:8476", num_processes=2, process_id=2)
+    with pytest.raises(convnets.UserError, match="process_id is from 0 to 1 in a run of 2"):
+        recipe.main(config)
+
+
 def test_sixty_four_images_are_known_by_heart():
     archive, _ = read("imagenet_resnet50")
     assert archive["command"] == "python experiments/imagenet_resnet50.py"

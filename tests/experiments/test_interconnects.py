@@ -23,7 +23,7 @@ def hosts(link, per_host=1, inside=FREE):
 
 
 def test_examples_of_the_docstrings_run():
-    assert doctest.testmod(model).attempted == 3
+    assert doctest.testmod(model).attempted == 4
     assert doctest.testmod(model).failed == 0
 
 
@@ -41,7 +41,7 @@ def test_one_device_sends_nothing():
 def test_links_without_end_cost_nothing(devices):
     for seconds in (
         model.synchronous(NETWORK, devices, hosts(FREE)),
-        model.synchronous(NETWORK, devices, hosts(FREE), overlap=False),
+        model.synchronous(NETWORK, devices, hosts(FREE), bucket=math.inf),
         model.parameter_server(NETWORK, devices, hosts(FREE), shards=3),
         model.model_parallel(NETWORK, devices, hosts(FREE)),
     ):
@@ -50,23 +50,30 @@ def test_links_without_end_cost_nothing(devices):
 
 def test_two_devices_without_overlap():
     """10 s of computing, 60 bytes over 10 a second and two messages of 0.5 s, 1 s of update."""
-    assert model.synchronous(NETWORK, 2, hosts(SLOW), overlap=False) == 10 + 7 + 1
+    assert model.synchronous(NETWORK, 2, hosts(SLOW), bucket=math.inf) == 10 + 7 + 1
 
 
 def test_two_devices_with_overlap():
     """The second layer's 20 bytes start at 6 s and take 3 s, before the first one's are ready at
     10 s; those take 5 s."""
     assert model.synchronous(NETWORK, 2, hosts(SLOW)) == 10 + 5 + 1
-    one = model.synchronous(NETWORK, 2, hosts(SLOW), bucket=21)  # all in one
-    assert one == model.synchronous(NETWORK, 2, hosts(SLOW), overlap=False)
+    assert model.synchronous(NETWORK, 2, hosts(SLOW), bucket=21) == 10 + 7 + 1  # all in one
 
 
 def test_a_gradient_waits_for_the_one_before():
-    """On four devices the second layer's 20 bytes take from 6 s to 6 + 3 + 3 = 12 s, and the first
-    one's 40 start only then, for 6 + 3."""
-    assert model.synchronous(NETWORK, 4, hosts(SLOW)) == pytest.approx(12 + 9 + 1)
-    tree = model.synchronous(NETWORK, 4, hosts(SLOW), between=model.halving_doubling)
-    assert tree == pytest.approx(11 + 8 + 1)  # four messages a sum, not six
+    """On four devices a sum takes four messages: the second layer's 20 bytes travel from 6 s to
+    6 + 3 + 2 = 11 s, and the first one's 40 start only then, for 6 + 2."""
+    assert model.synchronous(NETWORK, 4, hosts(SLOW)) == pytest.approx(11 + 8 + 1)
+
+
+@pytest.mark.parametrize("hosts", [2, 4, 32, 1024])
+@pytest.mark.parametrize("size", [0.0, 1e3, 1e9])
+def test_halving_and_doubling_saves_messages_not_bytes(hosts, size):
+    """Where 2 log2(n) messages are fewer than 2(n - 1) it is their latency faster."""
+    link = Link(1e9, 1e-3)
+    ring, tree = (f(size, hosts, link) for f in (model.ring_all_reduce, model.halving_doubling))
+    saved = 2 * (hosts - 1 - round(math.log2(hosts)))
+    assert ring - tree == pytest.approx(1e-3 * saved)
 
 
 def test_hosts_of_two_sum_inside_first():
@@ -91,15 +98,9 @@ def test_as_many_shards_as_hosts_are_like_the_hosts():
 
 def test_split_layers_exchange_the_outputs_of_all_examples():
     """Of 2 devices with 2 examples each 20 and 4 bytes, half of them to send: 1.5 s and 0.7 s,
-    there and back."""
+    there and back. Of 4 devices 40 and 8, three quarters in two messages: 4 s and 1.6 s."""
     assert model.model_parallel(NETWORK, 2, hosts(SLOW)) == pytest.approx(11 + 2 * (1.5 + 0.7))
-
-
-def test_where_the_network_becomes_the_limit():
-    seconds = {1: 11.0, 2: 20.0, 4: 23.0, 8: 30.0}
-    assert model.efficiency(NETWORK, 20.0) == 0.55
-    assert model.limit(NETWORK, seconds) == 4
-    assert model.limit(NETWORK, {1: 11.0}) is None
+    assert model.model_parallel(NETWORK, 4, hosts(SLOW)) == pytest.approx(11 + 2 * (4.0 + 1.6))
 
 
 def test_measured_times_are_divided_over_layers():

@@ -1,4 +1,4 @@
-"""Meshes of data and model give the numbers of one device, whatever lies in parts."""
+"""Meshes of data and model give the numbers of one device, whatever is sharded."""
 
 import functools
 from functools import cache, partial
@@ -20,7 +20,7 @@ from convnets.ops import image
 from convnets.ops.bands import band_borders, in_bands
 from convnets.ops.primitives import Window
 from convnets.parallel import compile as compile_step
-from convnets.parallel import create_in_parts, create_mesh, gather
+from convnets.parallel import create_mesh, create_sharded, gather
 from convnets.parallel.partition import bytes_per_device
 from convnets.training import gradient, update
 
@@ -106,7 +106,7 @@ def run(name, mesh, **options):
     if mesh is None:
         state, step = jax.jit(create_state)(), compile_step(step, devices=1)
     else:
-        state = create_in_parts(create_state, mesh, RULES[name], **options)()
+        state = create_sharded(create_state, mesh, RULES[name], **options)()
         step = compile_step(step, mesh=mesh, rules=RULES[name], **options)
     found = []
     for batch in make_batches(MODELS[name][1]):
@@ -138,7 +138,7 @@ def test_devices_hold_their_part():
     """A quarter of what is large, and of what the optimizer keeps a quarter of a half."""
     mesh = create_mesh(8, model=4)
     _, create_state = setting("alexnet")
-    state = create_in_parts(create_state, mesh, RULES["alexnet"], shard_optimizer=True)()
+    state = create_sharded(create_state, mesh, RULES["alexnet"], shard_optimizer=True)()
     kernels = state.params["hidden"]["dense1"]["kernel"], state.params["head"]["kernel"]
     assert set(bytes_per_device(kernels[0]).values()) == {kernels[0].nbytes // 4}
     assert set(bytes_per_device(kernels[1]).values()) == {kernels[1].nbytes}
@@ -200,6 +200,44 @@ def test_convolutions_and_their_gradients_over_bands_are_those_of_the_whole(mode
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9, err_msg=str(case))
         cut += "model" in str(many[0].sharding)
     assert cut >= len(SHAPES)
+
+
+POOLS = {
+    "max": partial(ops.max_pool, window=2),
+    "max, overlapping": partial(ops.max_pool, window=3, stride=2, padding=1),
+    "max, stride 1": partial(ops.max_pool, window=3, stride=1, padding=1),
+    "max to odd rows": partial(ops.max_pool, window=3, stride=2),
+    "average": partial(ops.average_pool, window=3, stride=2, padding=1),
+    "L2": partial(ops.l2_pool, window=5, stride=1, padding=2),
+    "contrast": partial(ops.local_contrast_normalization, window=5, sigma=1.0, floor=0.01),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS.keys())
+def test_pools_and_contrast_between_maps_that_are_cut_are_those_of_the_whole(pool):
+    """XLA divides them, by rows that a convolution left on each device."""
+    mesh = create_mesh(8, model=4)
+    rng = np.random.default_rng(0)
+    shapes = [(4, 16, 9, 3), (3, 3, 3, 4), (3, 3, 4, 4)]
+    x, *kernels = (rng.normal(size=shape) for shape in shapes)
+
+    def loss(x, first, second):
+        cut = jnp.tanh(ops.convolve(x, first, padding=1))
+        y = ops.convolve(pool(cut), second, padding=1)
+        return jnp.sum(jnp.sin(y) * jnp.cos(jnp.arange(y.size).reshape(y.shape))), (cut, y)
+
+    differentiate = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+
+    def over_bands(*arguments):
+        with in_bands(mesh):
+            return differentiate(*arguments)
+
+    divided, whole = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (["data"], []))
+    found = jax.jit(over_bands)(jax.device_put(x, divided), *jax.device_put(kernels, whole))
+    (_, (cut, _)), _ = found
+    assert cut.addressable_shards[0].data.shape[1] == 4
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(jax.jit(differentiate)(x, *kernels))):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(1, np.abs(b).max()))
 
 
 def test_what_is_cut():

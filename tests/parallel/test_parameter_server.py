@@ -10,8 +10,7 @@ import pytest
 
 import convnets
 from convnets.asynchronous import create_task
-from convnets.parallel.gate import GO, STOP, WAIT, Gate
-from convnets.parallel.local_server import LocalServer
+from convnets.parallel.gate import GO, STOP, WAIT, Gate, Sent
 from convnets.parallel.parameter_server import (
     Counts,
     Push,
@@ -30,6 +29,7 @@ from convnets.planning import make_plan
 from convnets.training.options import create_options
 from tests.small_runs import Small, assert_same_bits, few_digits, fit
 
+from .local_server import LocalServer
 from .quadratics import PARAMS, RATE, STATS
 
 SMALL = {"batch_size": 24, "augment": ("translate",), "log_every": 1, "seed": 3, "steps": 6}
@@ -41,7 +41,7 @@ def local_server(plan, task):
     shards = plan.options.shards
     counts = [Counts(task.begun)] * shards
     update = make_update(plan.optimizer, task.workers)
-    gate = Gate(task.begun, [0] * shards, plan.options.staleness_bound)
+    gate = Gate(task.begun, shards=shards, bound=plan.options.staleness_bound)
     return LocalServer(create_shards(*trees, plan.optimizer, shards, counts), update, gate)
 
 
@@ -217,7 +217,7 @@ def test_bytes_are_divided_evenly():
 
 
 def test_a_gate_holds_back_who_is_ahead_and_frees_when_the_slowest_comes_back():
-    gate = Gate((0, 0, 0), (0,), bound=2)
+    gate = Gate((0, 0, 0), shards=1, bound=2)
     assert [gate.enter(0, number) for number in (0, 1, 2, 3)] == [GO, GO, GO, WAIT]
     assert gate.enter(1, 1) == GO
     assert gate.enter(0, 3) == WAIT  # for worker 2, which comes back at the beginning
@@ -234,15 +234,27 @@ def test_a_gate_holds_back_who_is_ahead_and_frees_when_the_slowest_comes_back():
     assert gate.enter(0, 4) == GO
 
 
+def test_the_first_worker_is_alone_in_a_warm_start():
+    gate = Gate((0, 4), shards=1, warm=4)
+    assert [gate.enter(worker, number) for worker, number in [(1, 4), (0, 0), (1, 4)]] == [
+        WAIT,
+        GO,
+        WAIT,
+    ]
+    assert [gate.enter(0, 3), gate.enter(1, 4)] == [GO, WAIT]
+    assert [gate.enter(0, 4), gate.enter(1, 4)] == [GO, GO]
+
+
 def test_what_was_sent_and_measured_adds_up():
-    gate = Gate((0,), (5, 5))
-    gate.announce([0, 1], {"loss": (np.float64(2.0), np.int64(4))})
-    gate.announce([1])
-    gate.announce([0, 1], {"loss": (np.float64(1.0), np.int64(4))})
+    gate = Gate((3, 0), shards=2, sent=Sent((3, 0), 5, 1))
+    gate.announce(0, 4, {"loss": (np.float64(2.0), np.int64(4))})
+    gate.repeat()
+    gate.announce(0, 4, {"loss": (np.float64(2.0), np.int64(4))})  # by a worker that came back
+    gate.announce(1, 1, {"loss": (np.float64(1.0), np.int64(4))})
     gate.arrive("worker 0", 41)
     gate.arrive("worker 0", 42)
     heard = gate.read()
-    assert heard.sent == (7, 8)
+    assert heard.sent == Sent((4, 1), pushes=7, repeated=1 + 1 + 2)
     assert heard.metrics == {"loss": (3.0, 8)}
     assert (heard.processes, heard.births) == ({"worker 0": 42}, {"worker 0": 2})
     assert gate.read().metrics == {}
@@ -254,15 +266,16 @@ def test_counts_are_the_same_after_json():
     plan = make_plan(Small(), few_digits(), create_options(parallel="parameter-server", **SMALL))
     task = create_task(plan, plan.create_state())
     counts = [Counts((2, 10), 12, 1, 2, 3, {0: 5, 10: 4, 2: 3})] * 2
-    heard = Gate((2, 10), (14, 15)).read()
+    sent = Sent((2, 11), pushes=13, repeated=4)
+    heard = Gate((2, 10), shards=2, sent=sent).read()
     saved = json.loads(json.dumps(saved_counts(counts, heard)))
-    assert counts_for(task, 2, saved) == (counts, (14, 15))
+    assert counts_for(task, 2, saved) == (counts, sent)
     assert counts_for(task, 3, None) == ([Counts((0, 0))] * 3, None)
-    with pytest.raises(convnets.UserError, match="another number of shards or workers"):
+    with pytest.raises(convnets.UserError, match="of 2 shards and 2 workers, not of 3 and 2"):
         counts_for(task, 3, saved)
     more = dataclasses.replace(plan.options, workers=3)
     more = create_task(plan._replace(options=more), plan.create_state())
-    with pytest.raises(convnets.UserError, match="another number of shards or workers"):
+    with pytest.raises(convnets.UserError, match="of 2 shards and 2 workers, not of 2 and 3"):
         counts_for(more, 2, saved)
 
 

@@ -21,7 +21,7 @@ PARAMS = {
 }
 
 
-def test_large_dense_and_local_layers_are_parted_by_default():
+def test_large_dense_and_local_layers_are_sharded_by_default():
     specs = parameter_specs(PARAMS, create_mesh(8, model=8))
     assert specs.pop("dense/kernel") == P(None, "model")
     assert specs.pop("uneven/kernel") == P("model")  # nine filters are not, sixteen rows are
@@ -47,7 +47,7 @@ def test_the_first_rule_that_matches_holds():
     [
         (("dense1/*", ("model",)), "'dense1/\\*' matches no parameter; there are backbone/conv"),
         (("dense/kernel", ("modle",)), "unknown axis in .*'modle'; did you mean 'model'"),
-        (("head/kernel", (None, "model")), "parts dimension 1 of head/kernel .* in 8.* 10"),
+        (("head/kernel", (None, "model")), "shards dimension 1 of head/kernel .* in 8.* 10"),
         (("head/bias", (None, "model")), "is for 2 dimensions, but head/bias \\[10\\] has 1"),
         (("dense/kernel", ("model", "model")), "names the axis 'model' more than once"),
         (("dense/kernel", "model"), "a rule is a pattern of paths and the axis of each dimension"),

@@ -40,9 +40,16 @@ def test_all_meet_on_loopback():
 
 def test_who_is_missing_is_said_to_those_who_came():
     zero, two = meet_all([(4, 0), (4, 2)], timeout=1.5)
-    assert str(zero) == "of 4 processes, 1, 3 did not come within 1.5 s"
+    assert str(zero).startswith("processes 1 and 3 of 4 did not come within 1.5 s: start what is ")
+    assert f"can reach {HOST}:" in str(zero)
     assert isinstance(two, UserError)
     assert str(two) == str(zero)
+    (zero,) = meet_all([(2, 0)], timeout=0.1)
+    assert str(zero).startswith("process 1 of 2 did not come within 0.1 s")
+    zero, one = meet_all([(4096, 0), (4096, 1)], timeout=1.5)
+    names = ", ".join(map(str, range(2, 10)))
+    assert str(zero).startswith(f"processes {names} and 4086 more of 4096 did not come")
+    assert str(one) == str(zero)
 
 
 def test_another_number_of_processes_and_a_process_that_is_there_twice():

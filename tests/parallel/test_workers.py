@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convnets.parallel.gate import GO, STOP, WAIT
-from convnets.parallel.workers import Fetched, compile_task, work
+from convnets.parallel.workers import Fetched, compile_task, compute_push, work
 
 from .quadratics import PARAMS, STATS, task
 
@@ -114,3 +114,21 @@ def test_a_worker_waits_stops_and_goes_on():
     assert server.finished == (0, 7)
     assert work(quadratic, compiled, server, 0, 7, 9) == 9
     assert [heard[1] for heard in server.heard] == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("push_every", [1, 2])
+def test_a_push_for_nothing_compiles_all_that_the_others_need(push_every):
+    """So that no push is as old as its gradient takes to compile."""
+    quadratic, server, traced = task(1, push_every=push_every), Listener(), []
+
+    def gradient(*args):
+        traced.append(server.version)
+        return task(1).gradient(*args)
+
+    quadratic = quadratic._replace(gradient=gradient)
+    compiled = compile_task(quadratic)
+    compute_push(quadratic, compiled, server, 0, 0)
+    assert (traced, server.heard) == ([0], [])
+    work(quadratic, compiled, server, 0, 0, 3)
+    assert traced == [0]
+    assert len(server.heard) == 3

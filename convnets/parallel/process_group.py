@@ -3,7 +3,7 @@
 Each has a thread that, every second, leaves a sign of life in the key-value store of JAX's
 coordinator and looks for what concerns all: a signal, upon which all stop after the same step, and
 an end, upon which all end. So a process whose collective was torn can name the one that died, and
-one that would wait in a collective forever ends too.
+one that would wait in a collective forever, as in NCCL's after a death, ends too.
 
 The store's keys, after `convnets/`, are `alive/PROCESS`, a count; `left/PROCESS`; `who/PROCESS`;
 `end/NUMBER`, why a session, as a training is one, ends for all; for every training
@@ -26,13 +26,14 @@ from ..errors import LostProcessError, UserError, first_line
 
 EVERY = 1.0  # seconds between two signs of life
 SILENT = 8.0  # seconds without one, after a torn collective, of a process that is dead
+LOST = 30.0  # seconds without one, of a process that the others end for, torn or not
 GRACE = 10.0  # seconds that a process has to end by itself, once the run has ended
 LONG = 10**8  # milliseconds, a day: of waits that end with the run, or with a dead process
 PART = 2**20  # characters of a decision in one value
 TORN = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "timed out")
 
 
-class Company:
+class ProcessGroup:
     """The processes of a run, as one of them sees them.
 
     Args:
@@ -49,9 +50,10 @@ class Company:
         self._session = self._depth = 0  # which entry into `ending_together`, and how deep
         self._told = set()  # the sessions whose end the main thread knows of
         self.failed = False
+        self._looked, self._signed, self._silence = 0.0, {}, {}  # when; signs, seconds since
         who = f"process {index} of {count} ({socket.gethostname()}, pid {os.getpid()})"
         self._set(f"who/{index}", who)
-        self._thread = threading.Thread(target=self._watch, name="company", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="process group", daemon=True)
         self._thread.start()
 
     # Decisions
@@ -131,6 +133,7 @@ class Company:
             training.told, steps = True, []
             while len(steps) < self.count and self._end() is None:
                 self._set(f"alive/{self.index}", f"waits for others at {time.monotonic()}")
+                self._end_for_the_lost()
                 steps = [int(step) for _, step in self._all(f"{training.key}/at")]
                 time.sleep(0.02)
             if len(steps) == self.count:
@@ -177,11 +180,8 @@ class Company:
         alone waits, and not for long, for without it the others would end without a word."""
         if self.failed:
             self._set(f"left/{self.index}", "")
-            others = {str(index) for index in range(self.count)} - {str(self.index)}
-            deadline = time.monotonic() + GRACE + 5 * EVERY
-            while self.index == 0 and time.monotonic() < deadline:
-                if others <= self._names("left"):
-                    break
+            last = time.monotonic() + (0 if self.index else GRACE + 5 * EVERY)
+            while time.monotonic() < last and len(self._all("left")) < self.count:
                 time.sleep(0.2)
         else:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -221,10 +221,28 @@ class Company:
             while not self._closed:
                 self._set(f"alive/{self.index}", str(count := count + 1))
                 self._agree()
+                self._end_for_the_lost()
                 if (reason := self._end()) is not None:
                     self._await_end(reason)
                 self._wake.wait(EVERY)
                 self._wake.clear()
+
+    def _end_for_the_lost(self):
+        """Ends the session for all where a process gives no sign of life: where it has died and its
+        collectives are not torn, or where it hangs, the others would wait in theirs."""
+        signs, now = self._signs(), time.monotonic()
+        passed = min(now - self._looked, 2 * EVERY)  # not where this process itself stood still
+        self._silence = {
+            index: self._silence[index] + passed if sign == self._signed.get(index) else 0.0
+            for index, sign in signs.items()
+        }
+        self._signed, self._looked = signs, now
+        lost = [index for index, seconds in self._silence.items() if seconds > LOST]
+        if lost and self._depth:
+            for index in lost:
+                self._set(f"left/{index}", "")
+            names = " and ".join(map(self._who, lost))
+            self._set(f"end/{self._session}", f"{names} gave no sign of life for {LOST:g} s")
 
     def _await_end(self, reason):
         """Ends the process if it does not end by itself, for its collectives never will."""
@@ -249,9 +267,6 @@ class Company:
 
     def _all(self, folder):
         return self._client.key_value_dir_get(f"convnets/{folder}/")
-
-    def _names(self, folder):
-        return {key.rpartition("/")[2] for key, _ in self._all(folder)}
 
     def _get(self, key):
         with contextlib.suppress(jax.errors.JaxRuntimeError):

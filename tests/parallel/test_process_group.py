@@ -11,8 +11,8 @@ import pytest
 
 from convnets import UserError
 from convnets.errors import LostProcessError
-from convnets.parallel import company
-from convnets.parallel.company import Company
+from convnets.parallel import process_group
+from convnets.parallel.process_group import ProcessGroup
 
 TORN = "INTERNAL: Gloo all-reduce failed: Read error [127.0.0.1]:1: Connection reset by peer"
 
@@ -52,15 +52,15 @@ class Store:
             self.changed.wait_for(lambda: self.values[name] % self.count == 0)
 
 
-def run_in_each(count: int, work: Callable[[Company], object]) -> list:
-    """What `work` returns, or raises, in each of so many companies at the same time."""
+def run_in_each(count: int, work: Callable[[ProcessGroup], object]) -> list:
+    """What `work` returns, or raises, in each of so many groups at the same time."""
     store, outcomes = Store(), [None] * count
     store.count = count
-    companies = [Company(store, index, count) for index in range(count)]
+    groups = [ProcessGroup(store, index, count) for index in range(count)]
 
     def call(index):
         try:
-            outcomes[index] = work(companies[index])
+            outcomes[index] = work(groups[index])
         except Exception as error:
             outcomes[index] = error
 
@@ -69,7 +69,7 @@ def run_in_each(count: int, work: Callable[[Company], object]) -> list:
         thread.start()
     for thread in threads:
         thread.join()
-    for one in companies:
+    for one in groups:
         one._closed = True
         one._wake.set()
         one._thread.join()
@@ -84,8 +84,8 @@ def die(own):
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(company, "EVERY", 0.05)
-    monkeypatch.setattr(company, "SILENT", 2.0)
+    monkeypatch.setattr(process_group, "EVERY", 0.05)
+    monkeypatch.setattr(process_group, "SILENT", 2.0)
 
 
 @pytest.mark.parametrize("who", [0, 2])
@@ -227,8 +227,8 @@ def test_errors_of_jax_that_are_none_of_a_collective_pass():
 
 
 def test_an_error_that_came_to_all_lets_them_go_on_together(monkeypatch):
-    monkeypatch.setattr(company, "GRACE", 0.5)
-    monkeypatch.setattr(company.os, "_exit", lambda code: pytest.fail("was ended"))
+    monkeypatch.setattr(process_group, "GRACE", 0.5)
+    monkeypatch.setattr(process_group.os, "_exit", lambda code: pytest.fail("was ended"))
 
     def diverge(own):
         with own.ending_together(), own.ending_together():  # as `fit` does within the command
@@ -252,10 +252,34 @@ def test_an_error_that_came_to_all_lets_them_go_on_together(monkeypatch):
     assert str(one).endswith(" died")
 
 
+def test_a_process_that_is_lost_ends_those_that_wait_for_it(monkeypatch, capfd):
+    """Their collectives are not torn: they hang. Outside of a session nobody is ended."""
+    ended = threading.Event()
+    monkeypatch.setattr(process_group, "GRACE", 0.5)
+    monkeypatch.setattr(process_group, "LOST", 1.0)
+    monkeypatch.setattr(process_group.os, "_exit", lambda code: ended.set())
+
+    def work(own):
+        if own.index == 1:
+            die(own)
+            return
+        time.sleep(2)
+        assert not ended.is_set()
+        with own.ending_together():
+            assert ended.wait(60)
+            own._told.add(own._session)
+
+    assert run_in_each(3, work) == [None] * 3
+    said = capfd.readouterr().err
+    assert said.startswith("convnets: process 1 of 3 (")
+    assert " gave no sign of life for 1 s; this process ends too\n" in said
+    assert "process 0 of 3" not in said
+
+
 def test_a_process_that_waits_in_vain_is_ended(monkeypatch, capfd):
     ended = []
-    monkeypatch.setattr(company, "GRACE", 0.5)
-    monkeypatch.setattr(company.os, "_exit", lambda code: ended.append(code))
+    monkeypatch.setattr(process_group, "GRACE", 0.5)
+    monkeypatch.setattr(process_group.os, "_exit", lambda code: ended.append(code))
 
     def work(own):
         if own.index == 0:

@@ -1,10 +1,10 @@
-"""A parameter server within this process, to look at one or to test one: no process, no waiting."""
+"""A parameter server within this process: no other process, no waiting."""
 
 from collections.abc import Callable
 
-from .gate import Gate
-from .parameter_server import Shard, apply_push, divide_push, paths_of
-from .workers import Fetched, join_fetched, mean_loss
+from convnets.parallel.gate import Gate
+from convnets.parallel.parameter_server import Shard, apply_push, divide_push, paths_of
+from convnets.parallel.workers import Fetched, join_fetched, mean_loss
 
 
 class LocalServer:
@@ -31,7 +31,7 @@ class LocalServer:
 
     def push(self, worker, number, versions, grads, batch_stats, measured) -> None:
         """Sends each shard its part, as the push of that number."""
-        self.gate.announce(list(range(len(self.shards))), measured)
+        self.gate.announce(worker, number, measured)
         pushes = divide_push(
             self._paths, worker, number, versions, grads, batch_stats, mean_loss(measured)
         )

@@ -1,0 +1,209 @@
+"""The recipe of deep learning before 2012: features learned without labels, layer by layer, then a
+classifier on top of them, then all of it together."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from . import data
+from .errors import UserError, unknown
+from .fitting import Result, fit
+from .ops import image
+from .training.checkpoints import Checkpoints
+from .unsupervised import encoder_layer, fill_layer
+
+MODES = ("features", "stack", "classifier", "fine_tune")
+
+
+class Stage(NamedTuple):
+    """What a layer of a backbone learns before it has seen a label.
+
+    Attributes:
+      learner: what learns in its place: an auto-encoder, a Boltzmann machine, a sparse coder,
+        k-means.
+      objective: `(learner, *, normalization) -> loss function`, as `fit` takes it.
+      layer: the path of the layer in the backbone's parameters, as `dense1`.
+      below: the endpoint whose values the learner sees in the place of images; None for the images,
+        normalized as the data set says.
+      patch: height and width of patches of these, for learners of vectors that are to be filters of
+        a convolution; None for the whole.
+      patches: how many of each image.
+      options: of `fit`, for this stage alone.
+      convert: `(learner, variables) -> {"kernel": …, "bias": …}` of the layer.
+    """
+
+    learner: nn.Module
+    objective: Callable
+    layer: str
+    below: str | None = None
+    patch: int | None = None
+    patches: int = 1
+    options: dict | None = None
+    convert: Callable = encoder_layer
+
+
+class Pretrained(NamedTuple):
+    """What `pretrain` returns.
+
+    Attributes:
+      variables: of the model, `{"params": …}` and `batch_stats` where it has them.
+      results: of every training, by name: `stage1`, `stage2`, …, `classifier`, `fine_tuning`; each
+        as `fit` returns it.
+      model: the model, for which `results["fine_tuning"].state` is.
+    """
+
+    variables: dict
+    results: dict[str, Result]
+    model: nn.Module
+
+    def __repr__(self):
+        return f"Pretrained({', '.join(self.results)})"
+
+
+def pretrain(
+    model: nn.Module,
+    dataset: data.Dataset,
+    stages: list[Stage] | tuple[Stage, ...],
+    mode: str = "fine_tune",
+    *,
+    labeled: data.Dataset | None = None,
+    variables: dict | None = None,
+    classifier: dict | None = None,
+    fine_tuning: dict | None = None,
+    seed: int = 0,
+    workdir=None,
+    resume: bool = False,
+    progress: bool = True,
+    **options,
+) -> Pretrained:
+    """Trains a classifier by the recipe, or by its first parts.
+
+    The modes go one further each:
+
+    - `features`: the first stage learns from images without labels;
+    - `stack`: each of the other stages learns from what the stages before it make of images, these
+      being held;
+    - `classifier`: what is above the backbone learns from labels, the backbone being held;
+    - `fine_tune`: all parameters learn from labels, from where they are.
+
+    Args:
+      model: a `Classifier`, as `create_model` gives: a backbone and what is on top.
+      dataset: of images; its labels are not looked at by the stages.
+      stages: from the lowest layer up.
+      mode: how far to go.
+      labeled: what the classifier and all together learn from; None for `dataset`.
+      variables: to begin with in the place of random ones, as those of an earlier `pretrain`, from
+        which the recipe then goes on; there need be no stage.
+      classifier, fine_tuning: options of `fit` for these two.
+      seed: of the initialization of everything, and of the order of data.
+      workdir: folder in which every training has one of its own; None: nothing is written.
+      resume: go on with what is in workdir: what is finished is read, what broke off goes on.
+      progress: whether to print.
+      options: of `fit`, for all trainings.
+
+    Returns: `Pretrained`.
+
+    Raises: UserError for an unknown mode, no stage, a model without a backbone, endpoints and
+    layers that it does not have, what was learned of another shape than the layer, and all that
+    `fit` raises.
+
+    Reference: Hinton, Osindero, Teh 2006, "A fast learning algorithm for deep belief nets"; Bengio,
+    Lamblin, Popovici, Larochelle 2006, "Greedy layer-wise training of deep networks"; Ranzato 2012,
+    slide "Using unsupervised learning: the recipe".
+
+    >>> import convnets
+    >>> from convnets.models import MLP, Classifier
+    >>> from convnets.unsupervised import DenseAutoencoder, reconstruction_loss
+    >>> model = Classifier(MLP((20,)), num_classes=10)
+    >>> stage = Stage(DenseAutoencoder((20,)), reconstruction_loss, "dense1")
+    >>> digits = convnets.load_dataset("digits")
+    >>> found = pretrain(model, digits, [stage], "stack", augment="none", steps=2, progress=False)
+    >>> found.variables["params"]["backbone"]["dense1"]["kernel"].shape, list(found.results)
+    ((784, 20), ['stage1'])
+    """
+    _require(model, stages, mode, variables)
+    if variables is None:
+        key, images = jax.random.key(seed), jnp.zeros((1, *dataset.image_shape))
+        variables = jax.jit(model.init, static_argnames="train")(key, images, train=False)
+    results = {}
+
+    def train(name, learner, dataset, own, **given):
+        place = _place(workdir, name, resume)
+        if place["resume"]:
+            given.pop("variables", None)  # they are in its checkpoint
+        own = {"seed": seed, "progress": progress, **options, **(own or {}), **place, **given}
+        if progress:
+            print(f"{name}: {type(learner).__name__}")
+        results[name] = fit(learner, dataset, **own)
+        return results[name].state.variables()
+
+    for number, stage in enumerate(stages[:1] if mode == "features" else stages, 1):
+        seen = _what_it_sees(model, variables, dataset, stage, seed)
+        objective = {"objective": stage.objective, "augment": "none"}
+        learned = train(
+            f"stage{number}", stage.learner, seen, {**objective, **(stage.options or {})}
+        )
+        layer = stage.convert(stage.learner, learned)
+        params = fill_layer(variables["params"], f"backbone/{stage.layer}", layer)
+        variables = {**variables, "params": params}
+    labeled = dataset if labeled is None else labeled
+    if mode in MODES[2:]:
+        held = {"variables": variables, "freeze": "backbone/*"}
+        variables = train("classifier", model, labeled, classifier, **held)
+    if mode == "fine_tune":
+        variables = train("fine_tuning", model, labeled, fine_tuning, variables=variables)
+    return Pretrained(variables, results, model)
+
+
+def _what_it_sees(model, variables, dataset, stage, seed):
+    """The data of a stage: images, or what the layers below make of them; or patches of these."""
+    seen = dataset
+    if stage.below is not None:
+        seen = data.map_images(dataset, _layers_below(model, variables, dataset, stage.below))
+    if stage.patch is None:
+        return seen
+    return data.sample_patches(seen, stage.patch, stage.patches, seed=seed)
+
+
+def _layers_below(model, variables, dataset, endpoint):
+    """From uint8 images to the values of an endpoint of the backbone as it is now."""
+    inner = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+
+    def encode(inner, images):
+        images = image.prepare(images, dataset.normalization)
+        endpoints = model.backbone.apply(inner, images, train=False)
+        if endpoint not in endpoints:
+            raise unknown("endpoint", endpoint, endpoints)
+        return endpoints[endpoint]
+
+    return partial(jax.jit(encode), inner)
+
+
+def _place(workdir, name, resume):
+    """The folder of one training, and whether there is something in it to go on with."""
+    if workdir is None:
+        return {"workdir": None, "resume": False}
+    folder = Path(workdir) / name
+    if resume and (folder / "config.json").exists():
+        with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+            if checkpoints.steps():
+                return {"workdir": str(folder), "resume": True}
+        shutil.rmtree(folder)  # it broke off before its first checkpoint: it starts anew
+    return {"workdir": str(folder), "resume": False}
+
+
+def _require(model, stages, mode, variables):
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    if not stages and variables is None:
+        raise UserError("give at least one stage that learns without labels")
+    if not isinstance(getattr(model, "backbone", None), nn.Module):
+        raise UserError(
+            f"{type(model).__name__} has no backbone: create_model and models.Classifier make one"
+        )

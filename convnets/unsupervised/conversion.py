@@ -1,0 +1,84 @@
+"""What was learned without labels, as the parameters of a layer of a network."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from ..errors import UserError, unknown
+from .autoencoder import ConvAutoencoder, DenseAutoencoder
+from .boltzmann import RBM, ConvolutionalRBM
+from .clustering import KMeans
+from .sparse_coding import PredictiveCoder
+
+
+def encoder_layer(learner, variables) -> dict:
+    """The first layer of a learner's encoder, `{"kernel": …, "bias": …}`.
+
+    Args:
+      learner: `DenseAutoencoder` or `ConvAutoencoder`; `RBM` or `ConvolutionalRBM`, whose hidden
+        units have sigmoids of their inputs for probabilities; `PredictiveCoder`, whose encoder has
+        a `gain` besides; `KMeans`, whose filters are the centers, less the mean of each, at length
+        1 (Coates, Ng 2011, "The importance of encoding versus training with sparse coding and
+        vector quantization"), and biases 0.
+      variables: what it learned, `{"params": …, "batch_stats": …}`.
+
+    Raises: UserError for another learner.
+
+    >>> import jax
+    >>> model = DenseAutoencoder((5,))
+    >>> variables = model.init(jax.random.key(0), jnp.ones((1, 2, 2, 1)), train=False)
+    >>> encoder_layer(model, variables)["kernel"].shape
+    (4, 5)
+    """
+    params = variables.get("params", {})
+    if isinstance(learner, DenseAutoencoder | ConvAutoencoder):
+        return dict(params["encoder1"])
+    if isinstance(learner, RBM | ConvolutionalRBM):
+        return {"kernel": params["kernel"], "bias": params["hidden_bias"]}
+    if isinstance(learner, PredictiveCoder):
+        return {**params["encoder"], "gain": params["gain"]}
+    if isinstance(learner, KMeans):
+        centers = variables["batch_stats"]["centers"]
+        centers = centers - centers.mean(1, keepdims=True)
+        lengths = jnp.linalg.norm(centers, axis=1, keepdims=True)
+        filters = centers / jnp.maximum(lengths, 1e-8)
+        return {"kernel": filters.T, "bias": jnp.zeros(len(filters))}
+    known = ("DenseAutoencoder", "ConvAutoencoder", "RBM", "ConvolutionalRBM")
+    raise unknown("learner", type(learner).__name__, (*known, "PredictiveCoder", "KMeans"))
+
+
+def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
+    """The parameters of a network with those of one layer replaced; nothing is changed in place.
+
+    Kernels may have another shape of as many values in the same order: `[k * k * C, features]` for
+    a convolution's `[k, k, C, features]`. What was found and the layer does not have, such as a
+    bias, is left out, as long as it has a kernel.
+
+    Args:
+      params: of the network.
+      path: of the layer in them, as `backbone/conv1`.
+      found: `{"kernel": …, "bias": …}`.
+
+    Raises: UserError for a layer that is not there, without a kernel, and for other shapes.
+
+    >>> params = {"conv1": {"kernel": jnp.zeros((2, 2, 1, 3))}}
+    >>> filled = fill_layer(params, "conv1", {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)})
+    >>> filled["conv1"]["kernel"].shape, list(filled["conv1"])
+    ((2, 2, 1, 3), ['kernel'])
+    """
+    first, _, rest = path.partition("/")
+    if not isinstance(params.get(first), Mapping):
+        layers = [name for name, value in params.items() if isinstance(value, Mapping)]
+        raise unknown("layer", first, layers)
+    if rest:
+        return {**params, first: fill_layer(params[first], rest, found)}
+    layer = params[first]
+    if "kernel" not in layer:
+        raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
+    shared = {name: jnp.asarray(found[name]) for name in layer if name in found}
+    for name, value in shared.items():
+        wanted, fits = layer[name].shape, value.size == layer[name].size
+        if not fits or (value.shape[-1:] != wanted[-1:]):
+            raise UserError(f"{path}/{name} is {wanted}; what was learned is {value.shape}")
+    filled = {name: value.reshape(layer[name].shape) for name, value in shared.items()}
+    return {**params, first: {**layer, **filled}}

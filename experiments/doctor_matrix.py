@@ -1,0 +1,111 @@
+"""Each of ten broken set-ups gets the right diagnosis, and healthy ones pass every check.
+
+Command:    python experiments/doctor_matrix.py
+Hardware:   see results/doctor_matrix.json
+Minutes:    see there
+Reference:  Ranzato 2012, "Neural networks for vision", the slides on debugging, whose tips the
+            checks are; there are no numbers
+Ours:       see the table of README.md, made from results/doctor_matrix.json
+
+A set-up is a network, the embedded digits and options, broken in one way (`broken_setups.py`), and
+`convnets.doctor.examine` looks at it. Beforehand it is written down which finding has to be wrong,
+and where else what is broken shows itself: a network that learns nothing does not overfit either.
+All else that warns or is wrong is a false alarm, and so is anything in a healthy set-up.
+"""
+
+import dataclasses
+
+from broken_setups import SETUPS, Setup
+from cases import Common, require_known, run_cases, run_from_shell
+from tables import format_table, origin
+
+import convnets
+from convnets import doctor
+
+NAME = "doctor_matrix"
+MARKS = {"ok": "", "warning": "w", "wrong": "**W**", "not checked": "-"}
+SERIOUS = ("not checked", "ok", "warning", "wrong")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Common):
+    """Examine set-ups that are broken in one way each, and archive every finding."""
+
+    seeds: tuple[int, ...] = (0,)
+    setups: tuple[str, ...] = tuple(SETUPS)
+    trial_steps: int = 200
+
+
+def main(config: Config) -> None:
+    require_known("set-up", config.setups, SETUPS)
+    small = {"setups": ("train images in test",), "trial_steps": 4} if config.quick else {}
+    used = dataclasses.replace(config, **small)
+    dataset = convnets.load_dataset("digits")
+    cases = [{"setup": setup, "seed": seed} for seed in used.seeds for setup in used.setups]
+    checks = ("data", "batch-norm") if config.quick else doctor.CHECKS
+
+    def run(case, folder):
+        return examine(SETUPS[case["setup"]], dataset, case["seed"], used.trial_steps, checks)
+
+    results = run_cases(NAME, config, cases, run)
+    print(table_of(results))
+
+
+def examine(setup: Setup, dataset, seed: int, trial_steps: int, checks) -> dict:
+    """The findings on a set-up, and how they stand to what is broken."""
+    model, dataset, options = setup.build(dataset)
+    findings = doctor.examine(
+        model, dataset, checks=checks, trial_steps=trial_steps, seed=seed, **options
+    )
+    print(doctor.format_report(findings), flush=True)
+    first = doctor.first_wrong(findings)
+    return {
+        "expected": setup.wrong,
+        "diagnosed": setup.wrong in [f.name for f in findings if f.verdict == "wrong"],
+        "first_wrong": first and first.name,
+        "false_alarms": [f.name for f in findings if is_false_alarm(f, setup)],
+        "findings": [f._asdict() for f in findings],
+    }
+
+
+def is_false_alarm(finding, setup: Setup) -> bool:
+    if finding.verdict not in ("warning", "wrong") or finding.name == setup.wrong:
+        return False
+    return not finding.name.startswith(setup.follows) if setup.follows else True
+
+
+def table_of(results: list[dict]) -> str:
+    """A row for each set-up, a column for each check with its worst verdict."""
+    columns = [*dict.fromkeys(f["check"] for r in results for f in r["findings"])]
+    rows = [("set-up", "diagnosis", *columns, "false alarms")]
+    for result in results:
+        worst = dict.fromkeys(columns, "not checked")
+        for finding in result["findings"]:
+            check, verdict = finding["check"], finding["verdict"]
+            worst[check] = max(worst[check], verdict, key=SERIOUS.index)
+        right = "missed"
+        if result["expected"] is None:
+            right = "none" if result["first_wrong"] is None else result["first_wrong"]
+        elif result["diagnosed"]:
+            right = result["expected"]
+        marks = [MARKS[worst[check]] for check in columns]
+        rows.append((result["setup"], right, *marks, str(len(result["false_alarms"]))))
+    return format_table(rows)
+
+
+def table(archive: dict) -> str:
+    """The table of README.md."""
+    results = archive["results"]
+    broken = [result for result in results if result["expected"] is not None]
+    right = sum(result["diagnosed"] for result in broken)
+    alarms = sum(len(result["false_alarms"]) for result in results)
+    looked = sum(len(result["findings"]) for result in results)
+    return (
+        f"{table_of(results)}\n\n**W** wrong, w warning, - not checked. {right} of {len(broken)} "
+        f"broken set-ups are diagnosed; {alarms} false alarms among {looked} findings. "
+        + origin(archive)
+    )
+
+
+if __name__ == "__main__":
+    run_from_shell(NAME, main, Config)

@@ -1,0 +1,175 @@
+"""The recipe: stages without labels on what the stages below make, a classifier, all together."""
+
+import dataclasses
+import shutil
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convnets
+from convnets.layers import Conv, relu, sigmoid
+from convnets.models import MLP, Classifier
+from convnets.pretraining import MODES
+from convnets.unsupervised import (
+    RBM,
+    DenseAutoencoder,
+    KMeans,
+    clustering_loss,
+    contrastive_divergence_loss,
+    reconstruction_loss,
+)
+
+from .small_runs import assert_same_bits, few_digits
+
+MODEL = Classifier(MLP((12, 8), activation=sigmoid), num_classes=10)
+STAGES = (
+    convnets.Stage(RBM(12), contrastive_divergence_loss, "dense1"),
+    convnets.Stage(DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"),
+)
+SMALL = {
+    "steps": 3,
+    "batch_size": 24,
+    "devices": 1,
+    "augment": (),
+    "progress": False,
+    "evaluate_every": 3,
+}
+
+
+def pretrain(mode, **options):
+    return convnets.pretrain(MODEL, few_digits(), STAGES, mode, **SMALL | options)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return pretrain("fine_tune", seed=3)
+
+
+def test_modes_go_one_further_each(whole):
+    names = ["stage1", "stage2", "classifier", "fine_tuning"]
+    assert list(whole.results) == names
+    assert MODES == ("features", "stack", "classifier", "fine_tune")
+    first = pretrain("features", seed=3)
+    assert list(first.results) == names[:1]
+    machine = whole.results["stage1"].state.params
+    layers = first.variables["params"]["backbone"]
+    assert np.array_equal(layers["dense1"]["kernel"], machine["kernel"])
+    assert np.array_equal(layers["dense1"]["bias"], machine["hidden_bias"])
+    fresh = jax.jit(MODEL.init, static_argnames="train")(
+        jax.random.key(3), jnp.zeros((1, 28, 28, 1)), train=False
+    )
+    untouched = fresh["params"]["backbone"]["dense2"]["kernel"]
+    assert np.array_equal(layers["dense2"]["kernel"], untouched)
+
+
+def test_a_stage_learns_from_what_the_stage_below_makes(whole):
+    """The same evaluation by hand: what the first machine makes of images, the learner's loss."""
+    machine = whole.results["stage1"].state.params
+    digits = few_digits()
+
+    def features(source):
+        images = convnets.prepare(source.images, digits.normalization)
+        return sigmoid(images.reshape(-1, 784) @ machine["kernel"] + machine["hidden_bias"][None])
+
+    found = whole.results["stage2"].history[-1]["test_unexplained"]
+    loss_fn = reconstruction_loss(DenseAutoencoder((8,)))
+    variables = whole.results["stage2"].state.variables()
+    batch = {"image": features(digits.test)[:, None, None, :]}
+    _, (_, measured) = loss_fn(variables["params"], {}, batch, None)
+    total, count = measured["unexplained"]
+    assert found == pytest.approx(float(total / count), rel=1e-4)
+    layer = whole.results["stage2"].state.params["encoder1"]
+    held = whole.results["classifier"].state.params["backbone"]["dense2"]
+    assert_same_bits(jax.tree.map(np.asarray, dict(held)), jax.tree.map(np.asarray, dict(layer)))
+
+
+def test_the_backbone_is_held_under_the_classifier_and_tuned_at_last(whole):
+    classifier, tuned = (whole.results[name].state.params for name in ("classifier", "fine_tuning"))
+    machine = whole.results["stage1"].state.params
+    assert np.array_equal(classifier["backbone"]["dense1"]["kernel"], machine["kernel"])
+    assert (classifier["head"]["kernel"] != tuned["head"]["kernel"]).any()
+    assert (
+        classifier["backbone"]["dense1"]["kernel"] != tuned["backbone"]["dense1"]["kernel"]
+    ).any()
+    assert_same_bits(tuned, whole.variables["params"])
+    probabilities = convnets.predict(
+        whole.model, whole.results["fine_tuning"].state, few_digits().test.images[:3]
+    )
+    assert probabilities.shape == (3, 10)
+
+
+def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
+    pretrain("stack", seed=3, workdir=tmp_path)
+    resumed = pretrain("fine_tune", seed=3, workdir=tmp_path, resume=True)
+    assert_same_bits(resumed.variables["params"], whole.variables["params"])
+    shutil.rmtree(tmp_path / "fine_tuning" / "checkpoints")
+    again = pretrain("fine_tune", seed=3, workdir=tmp_path, resume=True)
+    assert_same_bits(again.variables["params"], whole.variables["params"])
+
+
+class Convolved(MLP):
+    """One convolution."""
+
+    def setup(self):
+        self.conv = Conv(6, 5, padding=0, use_bias=False)
+
+    def __call__(self, images, *, train):
+        return {"conv": relu(self.conv(images))}
+
+
+def test_centers_of_patches_become_filters():
+    stage = convnets.Stage(KMeans(6), clustering_loss, "conv", patch=5, patches=2)
+    model = Classifier(Convolved(), num_classes=10)
+    found = convnets.pretrain(model, few_digits(), [stage], "classifier", **SMALL)
+    kernel = np.asarray(found.variables["params"]["backbone"]["conv"]["kernel"])
+    centers = np.asarray(found.results["stage1"].state.batch_stats["centers"])
+    for number, center in enumerate(centers):
+        center = center - center.mean()
+        filter_ = kernel[..., number].ravel()
+        assert np.allclose(filter_, center / np.linalg.norm(center), atol=1e-5)
+
+
+def test_the_recipe_goes_on_from_an_earlier_stack(whole):
+    stack = pretrain("stack", seed=3)
+    found = convnets.pretrain(MODEL, few_digits(), (), variables=stack.variables, seed=3, **SMALL)
+    assert list(found.results) == ["classifier", "fine_tuning"]
+    assert_same_bits(found.variables["params"], whole.variables["params"])
+
+
+def test_labels_are_those_that_are_given():
+    few = few_digits()
+    labeled = dataclasses.replace(few, train=few.train.select(np.arange(30)))
+    found = pretrain("classifier", labeled=labeled, classifier={"epochs": 1, "steps": None})
+    assert int(found.results["classifier"].state.step) == 2
+    assert int(found.results["stage1"].state.step) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mode": "stacks"}, "unknown mode 'stacks'; did you mean 'stack'"),
+        ({"stages": ()}, "at least one stage"),
+        ({"model": RBM(3)}, "RBM has no backbone"),
+        ({"stages": [STAGES[1]._replace(below="dense9")]}, "unknown endpoint 'dense9'"),
+        ({"stages": [STAGES[0]._replace(layer="dense9")]}, "unknown layer 'dense9'"),
+        ({"stages": [STAGES[0]._replace(layer="dense2")]}, r"dense2/bias is \(8,\)"),
+        ({"stages": [STAGES[0]._replace(patch=29)]}, "patches of 1 to 28 pixels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    given = {"model": MODEL, "stages": STAGES[:1], "mode": "stack"} | change
+    with pytest.raises(convnets.UserError, match=message):
+        convnets.pretrain(
+            given["model"], few_digits(), given["stages"], given["mode"], **SMALL | {"steps": 1}
+        )
+
+
+def test_partials_are_objectives_too():
+    stage = STAGES[0]._replace(
+        learner=DenseAutoencoder((12,)), objective=partial(reconstruction_loss, sparsity=0.1)
+    )
+    found = convnets.pretrain(MODEL, few_digits(), [stage], "features", **SMALL | {"steps": 1})
+    assert list(found.results) == ["stage1"]
