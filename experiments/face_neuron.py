@@ -99,14 +99,14 @@ def run(config: Config, images, faces, numbers, seed: int) -> dict:
     """What each kind of unit tells on held-out patches."""
     held_out = hold_out(faces, numbers, seed)
     inputs = normalize(images)
-    variables = NETWORK.init(jax.random.key(seed), inputs[:1])
+    variables = init(jax.random.key(seed), inputs[:1])
     trained, unexplained = train(config, variables, inputs, faces, ~held_out, seed)
     responses = {
         "learned": respond(trained, inputs),
         "random": respond(variables, inputs),
         "many": respond_at_random(config.networks, inputs, seed),
         "normalized": inputs,
-        "local": local_contrast_normalization(images, window=13, sigma=3.0, floor=FLOOR),
+        "local": normalize_locally(images),
         "pixel": images,
     }
     found = {name: tell(x, faces, held_out) for name, x in responses.items()}
@@ -157,6 +157,12 @@ def train(config: Config, variables, inputs, faces, seen, seed: int):
     return {"params": state.params}, round(unexplained, 4)
 
 
+normalize_locally = jax.jit(
+    partial(local_contrast_normalization, window=13, sigma=3.0, floor=FLOOR)
+)
+init = jax.jit(NETWORK.init)
+
+
 @jax.jit
 def responses_of(variables, inputs):
     stages = NETWORK.apply(variables, inputs)
@@ -172,7 +178,6 @@ def respond(variables, inputs):
 def respond_at_random(networks: int, inputs, seed: int):
     """Of each patch all units of many networks with random weights."""
     keys = jax.random.split(jax.random.key(1000 + seed), networks)
-    init = jax.jit(NETWORK.init)
     return np.concatenate([respond(init(key, inputs[:1]), inputs) for key in keys], 1)
 
 

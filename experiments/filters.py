@@ -29,7 +29,7 @@ from tables import format_table, origin
 import convnets
 from convnets import unsupervised
 from convnets.data import read_image
-from convnets.layers import Conv, sigmoid
+from convnets.layers import Conv, relu
 
 NAME = "filters"
 SIZE = 12
@@ -60,14 +60,15 @@ def reconstruction_ica(features: int):
 
 
 def denoising_autoencoder(features: int):
-    model = unsupervised.DenseAutoencoder((features,), activation=sigmoid, tied=True)
-    corrupt = partial(unsupervised.add_gaussian_noise, deviation=0.5)
+    model = unsupervised.DenseAutoencoder((features,), activation=relu, tied=True)
+    corrupt = partial(unsupervised.add_gaussian_noise, deviation=2.5)  # three times that of patches
     return model, unsupervised.reconstruction_loss(model, corrupt=corrupt)
 
 
 def machine(features: int):
     model = unsupervised.RBM(features, visible="gaussian")
-    return model, unsupervised.contrastive_divergence_loss(model)
+    louder = convnets.Normalization(std=(1 / 3,))  # than visible units, whose deviation is 1
+    return model, unsupervised.contrastive_divergence_loss(model, normalization=louder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Learner:
 LEARNERS = {
     "sparse auto-encoder": Learner(sparse_autoencoder, 0.01),
     "reconstruction ICA": Learner(reconstruction_ica, 0.01),
-    "denoising auto-encoder": Learner(denoising_autoencoder, 0.005),
+    "denoising auto-encoder": Learner(denoising_autoencoder, 0.01),
     "Boltzmann machine": Learner(machine, 0.003),
 }
 OTHERS = ("patches", "noise")
@@ -93,7 +94,7 @@ class Config(Common):
 
     features: int = 64
     patches: int = 100_000
-    steps: int = 6000
+    steps: int = 3000
     batch_size: int = 128
     seeds: tuple[int, ...] = (0,)
 
