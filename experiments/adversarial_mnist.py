@@ -39,7 +39,7 @@ class Config(Common):
     seeds: tuple[int, ...] = (0, 1, 2)
     data: str = "mnist"
     model: str = "lenet5"
-    epochs: float = 5
+    epochs: float = 3
     batch_size: int = 128
     learning_rate: float = 0.003
     """Of AdamW, at its largest; a cosine brings it to zero."""

@@ -91,7 +91,8 @@ def table_of(results: list[dict]) -> str:
         for finding in result["findings"]:
             check, verdict = finding["check"], finding["verdict"]
             worst[check] = max(worst[check], verdict, key=SERIOUS.index)
-        right = result["first_wrong"] or ("nothing noticed" if result["unseen"] else "healthy")
+        nothing = "nothing noticed" if result["unseen"] else "healthy"
+        right = result["first_wrong"] or ", ".join(result["noticed"]) or nothing
         if result["expected"] is not None:
             right = result["expected"] if result["diagnosed"] else "missed"
         marks = [MARKS[worst[check]] for check in columns]
