@@ -38,7 +38,8 @@ class Config(Common):
 
     seeds: tuple[int, ...] = (0, 1, 2)
     data: str = "mnist"
-    epochs: float = 5
+    model: str = "lenet5"
+    epochs: float = 3
     batch_size: int = 128
     learning_rate: float = 0.003
     """Of AdamW, at its largest; a cosine brings it to zero."""
@@ -54,7 +55,14 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
-    small = {"data": "digits", "epochs": 4, "seeds": (0,), "projected": 20, "smallest": 1}
+    small = {
+        "data": "digits",
+        "model": "linear",
+        "epochs": 1,
+        "seeds": (0,),
+        "projected": 20,
+        "smallest": 1,
+    }
     used = dataclasses.replace(config, steps=2, **small) if config.quick else config
     dataset = convnets.load_dataset(used.data, data_dir=config.data_dir)
     cases = [{"training": name, "seed": seed} for seed in used.seeds for name in TRAININGS]
@@ -63,7 +71,7 @@ def main(config: Config) -> None:
 
 def run(config: Config, dataset, training: str, seed: int) -> dict:
     """One training and all attacks on what it made."""
-    model = convnets.create_model("lenet5", num_classes=dataset.num_classes)
+    model = convnets.create_model(config.model, num_classes=dataset.num_classes)
     share = {"plain": None, "adversarial": 0.5}[training]
     begin = time.monotonic()
     result = convnets.fit(

@@ -32,6 +32,7 @@ TOOLS = (
     "scaling_process",
     "tables",
     "trainings",
+    "unseen_setups",
 )
 EXPERIMENTS = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in TOOLS]
 ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]

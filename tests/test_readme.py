@@ -12,8 +12,8 @@ README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_there_are_three_uses_the_weights_what_has_no_labels_and_a_look_inside():
-    assert len(BLOCKS) == 7
+def test_there_are_three_uses_and_a_block_for_each_part_that_has_one():
+    assert len(BLOCKS) == 9
     assert len(BLOCKS[1].strip().splitlines()) <= 40
 
 
@@ -31,7 +31,7 @@ def test_code_runs(number, tmp_path):
 
 
 def test_commands_and_options_exist():
-    from convnets import cli, inspection, launching, parsing
+    from convnets import cli, consultation, inspection, launching, parsing
 
     shown = set(re.findall(r"^convnets ([\w-]+)", README.read_text(), re.MULTILINE))
     assert shown == {
@@ -45,10 +45,17 @@ def test_commands_and_options_exist():
         "data",
         "benchmark",
         "weights",
+        "doctor",
     }
     options = set(re.findall(r"`(--[a-z-]+)", README.read_text()))
     known = {*cli.RunOptions.__dataclass_fields__, *cli.TrainingOptions.__dataclass_fields__}
-    for command in (cli.find_rate, cli.evaluate, inspection.benchmark, inspection.check):
+    for command in (
+        cli.find_rate,
+        cli.evaluate,
+        inspection.benchmark,
+        inspection.check,
+        consultation.doctor,
+    ):
         known |= {*inspect.signature(command).parameters}
     known |= {*inspect.signature(launching.launch).parameters}
     known |= {"json", *parsing.ProcessOptions.__dataclass_fields__}
