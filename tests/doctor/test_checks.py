@@ -158,10 +158,12 @@ def test_statistics_that_stand_still_or_crawl_are_found():
     assert verdicts(single)["statistics"] == "warning"
 
 
-def test_sizes_are_counted_and_the_receptive_field_is_measured():
+def test_sizes_and_the_receptive_field_are_counted():
     memory, field = check_size(convnets.create_model("lenet1", num_classes=10), DIGITS)
     assert (memory.verdict, field.verdict) == ("ok", "ok")
     assert "16x16 of 28x28" in field.found
+    _, field = check_size(convnets.create_model("linear", num_classes=10), DIGITS)
+    assert field.verdict == "not checked"
 
 
 @pytest.mark.parametrize(
