@@ -61,13 +61,13 @@ def reconstruction_ica(features: int):
 
 def denoising_autoencoder(features: int):
     model = unsupervised.DenseAutoencoder((features,), activation=relu, tied=True)
-    corrupt = partial(unsupervised.add_gaussian_noise, deviation=2.5)  # three times that of patches
+    corrupt = partial(unsupervised.add_gaussian_noise, deviation=1.5)  # twice that of patches
     return model, unsupervised.reconstruction_loss(model, corrupt=corrupt)
 
 
 def machine(features: int):
     model = unsupervised.RBM(features, visible="gaussian")
-    louder = convnets.Normalization(std=(1 / 3,))  # than visible units, whose deviation is 1
+    louder = convnets.Normalization(std=(1 / 1.7,))  # beside visible units of deviation 1
     return model, unsupervised.contrastive_divergence_loss(model, normalization=louder)
 
 
