@@ -1,4 +1,4 @@
-"""What learns from patches of natural images without labels learns edges: Gabor functions.
+"""Auto-encoders and ICA learn edges from natural images without labels: Gabor functions.
 
 Command:    python experiments/filters.py --data-dir DIR           (DIR holds photos, *.jpg)
 Hardware:   see results/filters.json
@@ -10,7 +10,8 @@ Ours:       see the table and the figure of README.md, made from results/filters
 Gray patches of 12x12 pixels, each less its mean, whitened by ZCA. Of every filter the Gabor
 function nearest to it is sought (`visualize.fit_gabor`); how much of the filter's variance it
 explains says how much of an edge or a bar the filter is. "patches" are patches of the same whitened
-images themselves, and "noise" filters of random numbers.
+images themselves, and "noise" filters of random numbers. The Boltzmann machine has learned no edges
+so far: its filters spread over the patch.
 """
 
 import dataclasses
@@ -61,13 +62,13 @@ def reconstruction_ica(features: int):
 
 def denoising_autoencoder(features: int):
     model = unsupervised.DenseAutoencoder((features,), activation=relu, tied=True)
-    corrupt = partial(unsupervised.add_gaussian_noise, deviation=2.5)  # three times that of patches
+    corrupt = partial(unsupervised.add_gaussian_noise, deviation=1.5)  # twice that of patches
     return model, unsupervised.reconstruction_loss(model, corrupt=corrupt)
 
 
 def machine(features: int):
     model = unsupervised.RBM(features, visible="gaussian")
-    louder = convnets.Normalization(std=(1 / 3,))  # than visible units, whose deviation is 1
+    louder = convnets.Normalization(std=(1 / 1.3,))  # beside visible units of deviation 1
     return model, unsupervised.contrastive_divergence_loss(model, normalization=louder)
 
 
@@ -92,9 +93,9 @@ OTHERS = ("patches", "noise")
 class Config(Common):
     """Learn filters from whitened patches of photos, and fit Gabor functions to them."""
 
-    features: int = 64
+    features: int = 100
     patches: int = 100_000
-    steps: int = 3000
+    steps: int = 8000
     batch_size: int = 128
     seeds: tuple[int, ...] = (0,)
 

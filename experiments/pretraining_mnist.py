@@ -10,7 +10,7 @@ Ours:       see the table and the figure of README.md, made from results/pretrai
 The networks of `pretraining_networks.py`, by the recipe `convnets.pretrain`: a denoising
 auto-encoder for each layer on all 60,000 images, then the classifier alone, then everything.
 "random start" is the same network, its last training alone, with the same settings. Few labels are
-as many of each class, others for each seed; the two ways see the same ones. Settings were chosen on
+as many of each class, others for each seed; the two ways see the same ones. Settings are chosen on
 a tenth of the training split (`--validation 0.1`); what is measured on test is the last state of
 each run.
 """
