@@ -3,8 +3,8 @@
 Command:    python experiments/doctor_matrix.py
 Hardware:   see results/doctor_matrix.json
 Minutes:    see there
-Reference:  Ranzato 2012, "Neural networks for vision", the slides on debugging, whose tips the
-            checks are; there are no numbers
+Reference:  Fergus 2018, "Deep learning lecture 1: introduction and convnets", "Some practical
+            debugging tips", which the checks are; there are no numbers
 Ours:       see the table of README.md, made from results/doctor_matrix.json
 
 A set-up is a network, the embedded digits and options, broken in one way (`broken_setups.py`), and

@@ -59,6 +59,6 @@ def refused(capsys, *args):
     out, error = call(capsys, *args, code=2)
     assert "Traceback" not in out + error
     lines = error.splitlines()  # our own message is one line, the option parser's a small box
-    assert len(lines) == 1 or (len(lines) <= 12 and "For full helptext" in error), error
+    assert len(lines) == 1 or (len(lines) <= 13 and "For full helptext" in error), error
     assert out == ""
     return error

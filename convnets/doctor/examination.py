@@ -55,8 +55,8 @@ def examine(
 
     Raises: UserError for an unknown check, and for all that `fit` refuses.
 
-    Reference: Ranzato 2012, "Neural networks for vision", the slides "What if it does not work?"
-    and "Debugging": training diverges, parameters collapse, it underperforms, it is too slow.
+    Reference: Fergus 2018, "Deep learning lecture 1: introduction and convnets", "Some practical
+    debugging tips".
     """
     for name in checks:
         if name not in CHECKS:

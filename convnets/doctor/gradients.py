@@ -49,8 +49,8 @@ def check_gradients(
       seconds: after which no further module is begun.
       seed: of noise, projections, directions and dropout.
 
-    Reference: Bottou 2012, "Stochastic gradient descent tricks", section 4.2, "Check the gradients
-    using finite differences".
+    Reference: Bottou 2012, "Stochastic gradient descent tricks": check the gradients using finite
+    differences.
     """
     begin = time.monotonic()
     normalization = dataset.normalization if normalization is None else normalization

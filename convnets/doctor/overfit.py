@@ -30,8 +30,8 @@ def check_overfit(
       loss: as the option of `fit`.
       seed: of the first weights and of dropout.
 
-    Reference: Ranzato 2012, "Train on a small subset of the data and check that the error goes to
-    0"; the lecture's first tip.
+    Reference: Fergus 2018, "Deep learning lecture 1: introduction and convnets", "Some practical
+    debugging tips": train on a small subset of data; the training error should go to 0.
     """
     count = min(EXAMPLES, len(dataset.train))
     batch = dataset.train.batch(spread(len(dataset.train), count))
