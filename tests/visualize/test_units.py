@@ -53,7 +53,6 @@ def test_a_folded_model_has_the_same_endpoints(create):
         (Unit(None, "conv2", "mean"), lambda maps: maps["conv2"].mean((1, 2)).max(1)),
         (Unit(None, "conv2"), lambda maps: maps["conv2"].max((1, 2, 3))),
     ],
-    ids=str,
 )
 def test_a_unit_is_one_activation_of_each_image(unit, expected):
     maps = compute_endpoints(MODEL, VARIABLES, IMAGES)
