@@ -21,8 +21,9 @@ STEPS = 200
 EXAMPLES = 1000  # of the test split, at most
 WARM = 5  # first steps whose time does not count
 # What a run has and a trial has no use for.
-OF_A_RUN = "epochs steps workdir resume evaluate_every early_stopping checkpoint_every keep "
-OF_A_RUN += "log_every steps_per_call average_every recompute_statistics"
+OF_A_RUN = ("epochs", "steps", "workdir", "resume", "evaluate_every", "early_stopping")
+OF_A_RUN += ("checkpoint_every", "keep", "log_every", "steps_per_call", "average_every")
+OF_A_RUN += ("recompute_statistics",)
 
 
 class Trial(NamedTuple):
@@ -119,7 +120,7 @@ def short_options(trial_steps: int, **given) -> TrainingOptions:
     """
     options = create_options(**given)
     usual = TrainingOptions()
-    left = {name: getattr(usual, name) for name in OF_A_RUN.split()}
+    left = {name: getattr(usual, name) for name in OF_A_RUN}
     if uses_server(options):
         left |= {name: getattr(usual, name) for name in ("parallel", "workers", *SERVER)}
     if isinstance(options.schedule, str):
