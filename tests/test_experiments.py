@@ -39,11 +39,12 @@ ARCHIVED = [path.stem for path in sorted((FOLDER / "results").glob("*.json"))]
 
 
 def run(name, *words, folder):
-    """Runs a file of experiments/ in a folder, on one device."""
+    """Runs a file of experiments/ in a folder, on one device; threads that wait for one another
+    would take the core of the tests beside."""
     return subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", *map(str, words)],
         cwd=folder,
-        env={**os.environ, "XLA_FLAGS": shell.flags_for_one_device()},
+        env={**os.environ, "XLA_FLAGS": shell.flags_for_one_device(), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -59,7 +59,7 @@ def choose_per_class(labels, count: int, seed: int = 0) -> np.ndarray:
     Raises: UserError for a class with fewer.
 
     >>> choose_per_class(np.array([0, 0, 1, 1, 1]), 1)
-    array([1, 4])
+    array([0, 2])
     """
     labels = np.asarray(labels)
     order = seeded_order(len(labels), seed)

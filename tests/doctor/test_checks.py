@@ -163,7 +163,7 @@ def test_sizes_and_the_receptive_field_are_counted():
     assert (memory.verdict, field.verdict) == ("ok", "ok")
     assert "16x16 of 28x28" in field.found
     _, field = check_size(convnets.create_model("linear", num_classes=10), DIGITS)
-    assert field.verdict == "not checked"
+    assert (field.verdict, field.value) == ("ok", 100)
 
 
 @pytest.mark.parametrize(
