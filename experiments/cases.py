@@ -12,8 +12,9 @@ from pathlib import Path
 import tyro
 from archive import RESULTS, settings, write_archive
 
-from convnets import UserError, parallel
+from convnets import UserError, load_dataset, parallel
 from convnets.benchmark import describe_hardware, describe_versions, require_writable
+from convnets.data import Dataset
 from convnets.errors import first_line, unknown
 
 
@@ -106,6 +107,19 @@ def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None
     for name in names:
         if name not in known:
             raise unknown(kind, name, known)
+
+
+def load_mnist(config) -> Dataset:
+    """MNIST, for --quick the embedded digits; where a share of the training split is set apart by
+    `config.validation`, that in the place of the test split."""
+    dataset = load_dataset(
+        "digits" if config.quick else "mnist",
+        data_dir=config.data_dir,
+        validation=config.validation,
+    )
+    if not config.validation:
+        return dataset
+    return dataclasses.replace(dataset, test=dataset.validation, validation=None)
 
 
 def can_go_on(folder: Path | None, config: Common) -> dict:

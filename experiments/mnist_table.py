@@ -25,6 +25,7 @@ from archive import summarize_run
 from cases import (
     Common,
     can_go_on,
+    load_mnist,
     require_known,
     require_whole,
     run_cases,
@@ -52,13 +53,7 @@ class Config(Common):
 
 def main(config: Config) -> None:
     require_known("system", config.systems, SYSTEMS)
-    dataset = convnets.load_dataset(
-        "digits" if config.quick else "mnist",
-        data_dir=config.data_dir,
-        validation=config.validation,
-    )
-    if config.validation:
-        dataset = dataclasses.replace(dataset, test=dataset.validation, validation=None)
+    dataset = load_mnist(config)
     cases = [
         {"system": name, "seed": seed}
         for name in config.systems

@@ -20,7 +20,15 @@ import functools
 import statistics
 
 from archive import summarize_run
-from cases import Common, can_go_on, require_known, require_whole, run_cases, run_from_shell
+from cases import (
+    Common,
+    can_go_on,
+    load_mnist,
+    require_known,
+    require_whole,
+    run_cases,
+    run_from_shell,
+)
 from pretraining_networks import NETWORKS, PRINTED
 from tables import format_table, origin
 
@@ -63,13 +71,7 @@ def main(config: Config) -> None:
         small = {"networks": config.networks[:1], "labels": (100,), "seeds": (0,)}
         short = {"stage_epochs": 0.1, "classifier_steps": 2, "steps": 4}
         used = dataclasses.replace(config, **small, **short)
-    dataset = convnets.load_dataset(
-        "digits" if config.quick else "mnist",
-        data_dir=config.data_dir,
-        validation=config.validation,
-    )
-    if config.validation:
-        dataset = dataclasses.replace(dataset, test=dataset.validation, validation=None)
+    dataset = load_mnist(config)
     # In [0, 1], where a pixel that is masked is black.
     dataset = dataclasses.replace(dataset, normalization=convnets.Normalization())
     cases = [

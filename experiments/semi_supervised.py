@@ -17,7 +17,7 @@ import statistics
 from functools import partial
 
 from archive import summarize_run
-from cases import Common, can_go_on, require_whole, run_cases, run_from_shell
+from cases import Common, can_go_on, load_mnist, require_whole, run_cases, run_from_shell
 from pretraining_networks import create_conv
 from tables import format_table, origin
 
@@ -52,13 +52,7 @@ def main(config: Config) -> None:
     if config.quick:
         small = {"labels": (10,), "seeds": (0,), "steps": 2, "batch_size": 16}
         used = dataclasses.replace(config, **small)
-    dataset = convnets.load_dataset(
-        "digits" if config.quick else "mnist",
-        data_dir=config.data_dir,
-        validation=config.validation,
-    )
-    if config.validation:
-        dataset = dataclasses.replace(dataset, test=dataset.validation, validation=None)
+    dataset = load_mnist(config)
     dataset = dataclasses.replace(dataset, normalization=convnets.Normalization())  # in [0, 1]
     cases = [
         {"labels": count, "way": way, "seed": seed}

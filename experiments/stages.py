@@ -19,7 +19,7 @@ import statistics
 from functools import partial
 
 from archive import summarize_run
-from cases import Common, require_whole, run_cases, run_from_shell
+from cases import Common, load_mnist, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -64,13 +64,7 @@ def main(config: Config) -> None:
     if config.quick:
         small = {"kinds": config.kinds[:1], "maps": (4, 6), "seeds": (0,), "images": 100}
         used = dataclasses.replace(config, **small, stage_epochs=0.5, steps=2)
-    dataset = convnets.load_dataset(
-        "digits" if config.quick else "mnist",
-        data_dir=config.data_dir,
-        validation=config.validation,
-    )
-    if config.validation:
-        dataset = dataclasses.replace(dataset, test=dataset.validation, validation=None)
+    dataset = load_mnist(config)
     cases = [
         {"kind": kind, "filters": filters, "seed": seed}
         for kind in used.kinds
