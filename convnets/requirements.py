@@ -11,6 +11,7 @@ import numpy as np
 from . import data
 from .errors import UserError, unknown
 from .layers import BatchNorm
+from .parallel.partition import by_path
 from .training.options import TrainingOptions
 from .training.server_options import SERVER, uses_server
 from .weights.importing import require_same_names
@@ -75,8 +76,8 @@ def read_variables(shapes, variables) -> dict:
             f"load_pretrained gives, not {type(variables).__name__}"
         )
     shapes = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
-    wanted = _by_path(shapes)
-    given = {path: np.asarray(x) for path, x in _by_path(variables).items()}
+    wanted = by_path(shapes)
+    given = {path: np.asarray(x) for path, x in by_path(variables).items()}
     require_same_names(title, wanted, given)
     wrong = [
         f"{path} {leaf.shape} (came {given[path].dtype} {given[path].shape})"
@@ -91,12 +92,6 @@ def read_variables(shapes, variables) -> dict:
         )
     arrays = [jnp.array(given[path], leaf.dtype) for path, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
-
-
-def _by_path(tree):
-    """The leaves of a tree by their paths, as `params/head/bias`, in its order."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def require_batch_norm(model, dataset, options: TrainingOptions, *, fresh: bool = False) -> None:

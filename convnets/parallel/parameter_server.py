@@ -17,6 +17,7 @@ import optax
 from flax import traverse_util
 
 from ..errors import UserError
+from .partition import by_path
 
 
 class Counts(NamedTuple):
@@ -221,12 +222,6 @@ def add_histograms(histograms) -> dict[int, int]:
 def flat(tree) -> dict:
     """The arrays of nested dicts by their paths."""
     return traverse_util.flatten_dict(tree, sep="/")
-
-
-def by_path(tree) -> dict:
-    """The leaves of any tree by their paths, in its order."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def pick(tree, paths) -> dict:

@@ -75,7 +75,7 @@ def parameter_specs(params, mesh: Mesh, rules: Rules = ()) -> dict[str, Partitio
     (None, 'model')
     """
     rules = [_read_rule(rule, mesh) for rule in rules]
-    shapes = {path: leaf.shape for path, leaf in _by_path(params).items()}
+    shapes = {path: leaf.shape for path, leaf in by_path(params).items()}
     for pattern, _ in rules:
         if not any(fnmatchcase(path, pattern) for path in shapes):
             shown = ", ".join([*shapes][:: max(1, len(shapes) // 4)][:5])
@@ -103,7 +103,7 @@ def state_shardings(state, mesh: Mesh, rules: Rules = (), *, shard_optimizer: bo
     """
     params = getattr(state, "params", {})
     specs = parameter_specs(params, mesh, rules)
-    shapes = {path: leaf.shape for path, leaf in _by_path(params).items()}
+    shapes = {path: leaf.shape for path, leaf in by_path(params).items()}
 
     def sharding(path, leaf):
         found = _parameter_of(path, leaf, shapes)
@@ -112,7 +112,7 @@ def state_shardings(state, mesh: Mesh, rules: Rules = (), *, shard_optimizer: bo
             spec = _over_data_too(spec, leaf.shape, mesh)
         return NamedSharding(mesh, spec)
 
-    paths = _by_path(state)
+    paths = by_path(state)
     leaves = [sharding(path, leaf) for path, leaf in paths.items()]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
@@ -206,7 +206,8 @@ def _placed_results(results, state, mesh, shardings_of):
     return tuple(map(constrain, results)) if type(results) is tuple else constrain(results)
 
 
-def _by_path(tree):
+def by_path(tree) -> dict:
+    """The leaves of any tree by their paths, as `params/head/bias`, in its order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from ..errors import UserError, first_line
-from .parameter_server import Counts, Shard, by_path, join, on_host
+from .parameter_server import Counts, Shard, join, on_host
+from .partition import by_path
 
 TREES = ("params", "batch_stats", "opt_state")
 
