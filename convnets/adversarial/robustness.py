@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from .. import metrics
 from ..data import Source, evaluation_batches
+from ..ops.image import to_float
 from .victim import Classify
 
 Attack = Callable[..., jax.Array]
@@ -25,7 +26,7 @@ def attacked_metrics(classify: Classify, attack: Attack, batch: dict, keys) -> d
     """
     images, labels, mask = batch["image"], batch["label"], batch.get("mask")
     attacked = attack(classify, images, labels, keys)
-    change = attacked - jnp.asarray(images, jnp.float32) / _scale(images)
+    change = attacked - to_float(images)
     return {
         "accuracy": metrics.top_k_correct(classify(images), labels, 1, mask),
         "robust_accuracy": metrics.top_k_correct(classify(attacked), labels, 1, mask),
@@ -59,7 +60,3 @@ def robust_accuracy(
         found = metrics.to_host(measure(batch, number * len(batch["label"])))
         totals = found if totals is None else metrics.add(totals, found)
     return {**metrics.finish(totals), "examples": int(totals["accuracy"][1])}
-
-
-def _scale(images):
-    return jnp.iinfo(images.dtype).max if jnp.issubdtype(images.dtype, jnp.integer) else 1.0

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import data, parallel
+from ..errors import first_line
 from ..planning import EPOCHS, make_plan
 from ..plans import Plan
 from ..training import evaluate, loop
@@ -135,7 +136,7 @@ def _evaluate(plan, state):
     try:
         measured = evaluate(plan.eval_step, state, batches)
     except Exception as error:  # of the user's model, whatever it is: the trial itself has run
-        return math.nan, 0, f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return math.nan, 0, f"{type(error).__name__}: {first_line(error)}"
     return measured["accuracy"], measured["examples"], ""
 
 
