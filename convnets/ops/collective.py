@@ -7,15 +7,18 @@ of them is the identity, or the plain computation on the whole batch.
 """
 
 import contextlib
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ..errors import UserError
 
 DATA_AXIS = "data"
+SMALL = 2**16  # elements, below which arrays travel together
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
@@ -45,12 +48,12 @@ def _bound_size():
 
 def sum_over_data(tree):
     """The sum of every leaf over the parts of the batch."""
-    return tree if axis_size() is None else lax.psum(tree, DATA_AXIS)
+    return tree if axis_size() is None else _reduce_together(lax.psum, tree)
 
 
 def mean_over_data(tree):
     """The mean of every leaf over the parts of the batch."""
-    return tree if axis_size() is None else lax.pmean(tree, DATA_AXIS)
+    return tree if axis_size() is None else _reduce_together(lax.pmean, tree)
 
 
 def compressed_mean_over_data(tree, dtype):
@@ -68,12 +71,30 @@ def compressed_mean_over_data(tree, dtype):
             "shard_map or pmap; under jit the compiler does"
         )
 
-    def mean(x):
-        narrow = _round(x, dtype)
-        total = narrow if axis_size() is None else lax.psum(narrow, DATA_AXIS)
-        return total.astype(x.dtype) / (axis_size() or 1)
+    totals = sum_over_data(jax.tree.map(lambda x: _round(x, dtype), tree))
+    return jax.tree.map(lambda total, x: total.astype(x.dtype) / (axis_size() or 1), totals, tree)
 
-    return jax.tree.map(mean, tree)
+
+def _reduce_together(reduce: Callable, tree):
+    """Every leaf reduced over the data axis, small ones of a dtype as one array.
+
+    A message waits as long however little it brings, and on CPUs each array is a message of its
+    own; accelerators' compilers combine them by themselves.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    together = {}
+    for place, leaf in enumerate(leaves):
+        if isinstance(leaf, jax.Array) and leaf.size < SMALL:
+            together.setdefault(leaf.dtype, []).append(place)
+        else:
+            leaves[place] = reduce(leaf, DATA_AXIS)
+    for places in together.values():
+        parts = vary_alike(*(leaves[place] for place in places))
+        ends = np.cumsum([part.size for part in parts])
+        whole = reduce(jnp.concatenate([part.ravel() for part in parts]), DATA_AXIS)
+        for place, part, found in zip(places, parts, jnp.split(whole, ends[:-1])):
+            leaves[place] = found.reshape(part.shape)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _round(x, dtype):

@@ -42,13 +42,23 @@ def average_local_steps(steps: Callable) -> Callable:
     def averaged(state, *rest):
         with collective.each_alone():
             last, metrics = steps(collective.varying_over_data(state), *rest)
-        return jax.tree.map(_average, state, last), collective.sum_over_data(metrics)
+        return _average(state, last), collective.sum_over_data(metrics)
 
     return averaged
 
 
 def _average(before, after):
-    if not jnp.issubdtype(after.dtype, jnp.floating):
-        return lax.pmax(after, DATA_AXIS)
+    """The mean over devices of floats, the largest of all else."""
+    leaves, structure = jax.tree.flatten(after)
+    pairs = list(zip(jax.tree.leaves(before), leaves, strict=True))
     # Of what was changed, for n times the same float over n need not be that float.
-    return before + lax.pmean(after - before, DATA_AXIS)
+    changes = [new - old for old, new in pairs if _is_float(new)]
+    changes = iter(collective.mean_over_data(changes))
+    averaged = [
+        old + next(changes) if _is_float(new) else lax.pmax(new, DATA_AXIS) for old, new in pairs
+    ]
+    return jax.tree.unflatten(structure, averaged)
+
+
+def _is_float(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)

@@ -80,3 +80,39 @@ def test_gradients_with_respect_to_varying_values_are_each_devices_own(way):
     w = np.array([3.0, -1.0], np.float32)
     total, _ = spread(gradient, way, w, X)
     np.testing.assert_allclose(total, 2 * w * X.sum(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", BOUND)
+def test_small_arrays_travel_together_and_come_back_apart(way, monkeypatch):
+    """Floats and integers, equal on all devices or not, scalars, matrices and a large array."""
+    monkeypatch.setattr(collective, "SMALL", 7)
+    sent = []
+
+    def reduce(reducer):
+        def noted(x, axis):
+            sent.append(np.shape(x))
+            return reducer(x, axis)
+
+        return noted
+
+    monkeypatch.setattr(collective.lax, "psum", reduce(collective.lax.psum))
+
+    def total(_, x):
+        tree = {
+            "large": jnp.outer(x.sum(0), jnp.arange(4.0)),
+            "matrix": x[:3].sum() * jnp.eye(2),
+            "same": jnp.float32(2),
+            "counts": (jnp.int32(len(x)), x.shape[0]),
+            "vector": x.sum(0),
+        }
+        return collective.sum_over_data(tree), x
+
+    found, _ = spread(total, way, (), X)
+    first = X.reshape(DEVICES, -1, 2)[:, :3].sum()
+    np.testing.assert_allclose(found["large"], np.outer(X.sum(0), np.arange(4)), rtol=1e-5)
+    np.testing.assert_allclose(found["matrix"], first * np.eye(2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["vector"], X.sum(0), rtol=1e-5, atol=1e-6)
+    assert (found["same"], *found["counts"]) == (2 * DEVICES, 24, 24)
+    assert found["counts"][0].dtype == np.int32
+    # the large one, the constant, the floats and the integers
+    assert sorted(sent) == [(), (1,), (2, 4), (7,)]
