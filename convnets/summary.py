@@ -150,6 +150,8 @@ def count_multiply_adds(jaxpr: Jaxpr, path: str = "") -> Counter:
 
 def _multiply_adds(equation) -> int:
     """Those of one operation itself; an operation that is not listed here has none."""
+    if not equation.outvars:
+        return 0
     name, output = equation.primitive.name, equation.outvars[0].aval.shape
     if name in PASSES:  # each pixel of the smaller image meets each tap
         shapes = [variable.aval.shape for variable in equation.invars] + [output]

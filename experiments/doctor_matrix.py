@@ -101,6 +101,13 @@ def table_of(results: list[dict]) -> str:
     return format_table(rows)
 
 
+def count_consequences(result: dict) -> int:
+    """Findings that are not well because of what is broken elsewhere."""
+    if result["unseen"]:
+        return 0
+    return len(set(result["noticed"]) - {result["expected"], *result["false_alarms"]})
+
+
 def table(archive: dict) -> str:
     """The table of README.md."""
     results = archive["results"]
@@ -108,13 +115,16 @@ def table(archive: dict) -> str:
     right = sum(result["diagnosed"] for result in broken)
     alarms = sum(len(result["false_alarms"]) for result in results)
     looked = sum(len(result["findings"]) for result in results if not result["unseen"])
+    follow = sum(count_consequences(result) for result in results)
+    seeds = len({result["seed"] for result in results})
     unseen = [result for result in results if result["unseen"]]
     noticed = sum(bool(result["noticed"]) for result in unseen)
     return (
         f"{table_of(results)}\n\n**W** wrong, w warning, - not checked. {right} of {len(broken)} "
-        f"broken set-ups are diagnosed; {alarms} false alarms among {looked} findings. Of the "
-        f"{len(unseen)} below, for which no check was made, something is noticed in {noticed}. "
-        + origin(archive)
+        f"broken set-ups are diagnosed; {alarms} false alarms among {looked} findings of "
+        f"{seeds} seed(s); {follow} more that are not well follow from what is broken, as it was "
+        f"written down beforehand. Of the {len(unseen)} below, for which no check was made, "
+        f"something is noticed in {noticed}. {origin(archive)}"
     )
 
 

@@ -27,7 +27,7 @@ NAME = "look_inside_speed"
 METHODS = {
     "saliency": visualize.saliency,
     "Grad-CAM": visualize.grad_cam,
-    "deconvnet": visualize.project_down,
+    "deconvnet": visualize.deconvnet,
 }
 
 

@@ -4,9 +4,10 @@ Reference: Szegedy et al. 2014, "Intriguing properties of neural networks"; Good
 Szegedy 2015, "Explaining and harnessing adversarial examples".
 """
 
-from .deepfool import cross_nearest_boundary
+from .boundaries import deepfool
+from .figures import plot_attacks
 from .gradient_sign import fast_gradient_sign, gradient_step, projected_gradient, random_signs
-from .lbfgs import Found, minimal_change
+from .lbfgs import Found, lbfgs_attack
 from .robustness import attacked_metrics, robust_accuracy
 from .training import adversarial_classification, adversarial_loss
 from .victim import as_function
@@ -17,10 +18,11 @@ __all__ = [
     "adversarial_loss",
     "as_function",
     "attacked_metrics",
-    "cross_nearest_boundary",
+    "deepfool",
     "fast_gradient_sign",
     "gradient_step",
-    "minimal_change",
+    "lbfgs_attack",
+    "plot_attacks",
     "projected_gradient",
     "random_signs",
     "robust_accuracy",

@@ -9,19 +9,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..errors import UserError, unknown
-from ..ops.image import to_float
-from .victim import Classify, is_wrong, loss_gradient
+from .victim import Classify, as_images, is_wrong, loss_gradient, require_size
 
 NORMS = ("max", "l2")
 
 
-def gradient_step(classify: Classify, images, labels, *, rate: float, target=None, clip=True):
+def gradient_step(
+    classify: Classify, images, labels, keys=None, *, rate: float, target=None, clip=True
+):
     """One plain step up the loss: `x + rate * dE/dx`, or down that of a target.
 
     Args:
       classify: `images -> logits`.
       images: of them.
       labels: integers `[B]`.
+      keys: not used; attacks are called alike.
       rate: of the step.
       target: integers `[B]`, the classes that the images are to be taken for, in the place of any
         but their own; or None.
@@ -36,9 +38,9 @@ def gradient_step(classify: Classify, images, labels, *, rate: float, target=Non
     >>> [round(value, 3) for value in x.ravel().tolist()]
     [0.375, 0.625]
     """
-    images = to_float(images)
-    direction = 1.0 if target is None else -1.0
-    _, gradient, _ = loss_gradient(classify, images, labels if target is None else target)
+    direction, labels = (1.0, labels) if target is None else (-1.0, target)
+    images = as_images(images, labels)
+    _, gradient, _ = loss_gradient(classify, images, labels)
     moved = images + direction * rate * gradient
     return jnp.clip(moved, 0, 1) if clip else moved
 
@@ -53,6 +55,8 @@ def fast_gradient_sign(classify: Classify, images, labels, keys=None, *, epsilon
       keys: not used; attacks are called alike.
       epsilon: in pixels of [0, 1].
 
+    Raises: UserError for an epsilon out of [0, 1].
+
     Reference: Goodfellow, Shlens, Szegedy 2015, "Explaining and harnessing adversarial examples",
     section 4.
 
@@ -61,7 +65,8 @@ def fast_gradient_sign(classify: Classify, images, labels, keys=None, *, epsilon
     >>> fast_gradient_sign(classify, x, jnp.array([0]), epsilon=0.25).ravel().tolist()
     [0.25, 0.75]
     """
-    images = to_float(images)
+    require_size(epsilon)
+    images = as_images(images, labels)
     _, gradient, _ = loss_gradient(classify, images, labels)
     return jnp.clip(images + epsilon * jnp.sign(gradient), 0, 1)
 
@@ -75,12 +80,15 @@ def random_signs(classify: Classify, images, labels, keys, *, epsilon: float):
       keys: one an image, `[B]`.
       epsilon: in pixels of [0, 1].
 
+    Raises: UserError for an epsilon out of [0, 1].
+
     >>> keys = jax.random.split(jax.random.key(0), 1)
     >>> x = random_signs(None, jnp.full((1, 1, 2, 1), 0.5), None, keys, epsilon=0.25)
     >>> sorted(set(x.ravel().tolist()) | {0.25, 0.75})
     [0.25, 0.75]
     """
-    images = to_float(images)
+    require_size(epsilon)
+    images = as_images(images)
     signs = jax.vmap(lambda key, x: jax.random.rademacher(key, x.shape, x.dtype))(keys, images)
     return jnp.clip(images + epsilon * signs, 0, 1)
 
@@ -112,21 +120,31 @@ def projected_gradient(
       step_size: of each; None for `2.5 * epsilon / steps`.
       norm: of the distance: `max`, of any pixel, or `l2`, of the whole image.
 
-    Raises: UserError for an unknown norm, or less than one step.
+    Raises: UserError for an unknown norm, less than one step, or a size out of range.
 
     Reference: Madry, Makelov, Schmidt, Tsipras, Vladu 2018, "Towards deep learning models resistant
     to adversarial attacks", section 2.1. Differs: the best point counts, not the last, and the one
     of the fast gradient sign method is among them.
+
+    >>> classify = lambda images: images.reshape(len(images), -1)
+    >>> x = jnp.full((1, 1, 2, 1), 0.5)
+    >>> x = projected_gradient(classify, x, jnp.array([0]), epsilon=0.25, steps=2)
+    >>> x.ravel().tolist()
+    [0.25, 0.75]
     """
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
     if steps < 1:
         raise UserError(f"at least 1 step, not {steps}")
+    require_size(epsilon, norm)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    clean = to_float(images)
+    if step_size < 0:
+        raise UserError(f"step_size is at least 0, not {step_size}")
+    clean = as_images(images, labels)
 
     def project(x):
-        """The nearest point that is near enough, and an image."""
+        """A point that is near enough, and an image; the nearest such of the box, in l2 of the ball
+        and then of the box."""
         change = x - clean
         if norm == "max":
             return jnp.clip(clean + jnp.clip(change, -epsilon, epsilon), 0, 1)

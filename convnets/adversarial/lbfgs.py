@@ -8,17 +8,18 @@ import numpy as np
 
 from ..errors import UserError
 from ..losses import softmax_cross_entropy
-from ..ops.image import to_float
-from .victim import Classify
+from .victim import Classify, as_images
 
-LARGEST, HALVINGS = 1e3, 12  # of c, where the search begins; bisections after it is bracketed
+LARGEST, LEAST = 1e12, 1e-6  # of c, between which it is searched for
+BEGIN, HALVINGS = 1e3, 12  # where the search begins; bisections after it is bracketed
 
 
 class Found(NamedTuple):
-    """What `minimal_change` returns.
+    """What `lbfgs_attack` returns.
 
     Attributes:
-      images: float32 `[B, H, W, C]` in [0, 1]; the image itself where nothing was found.
+      images: float32 `[B, H, W, C]` in [0, 1]; the image itself where nothing was found, and where
+        it is taken for the target as it is.
       fooled: bool `[B]`, whether it is taken for the target.
       distortion: float64 `[B]`, the root mean square of the change over the pixels.
     """
@@ -28,7 +29,7 @@ class Found(NamedTuple):
     distortion: np.ndarray
 
 
-def minimal_change(classify: Classify, images, targets, *, iterations: int = 100) -> Found:
+def lbfgs_attack(classify: Classify, images, targets, *, iterations: int = 100) -> Found:
     """Box-constrained L-BFGS: `min c |r|^2 + E(x + r, target)` over `x + r` in [0, 1].
 
     The larger c is, the smaller the change, until it is too small; the largest c at which the
@@ -40,15 +41,23 @@ def minimal_change(classify: Classify, images, targets, *, iterations: int = 100
       targets: integers `[B]`, the classes to be taken for.
       iterations: of L-BFGS for one c, at most.
 
-    Raises: UserError where there is not one target an image.
+    Raises: UserError where there is no image, and not one target an image that is a class.
 
     Reference: Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow, Fergus 2014, "Intriguing
-    properties of neural networks", section 4.1. Differs: the paper prints `c |r|`; its square is
-    smooth at 0.
+    properties of neural networks", section 4.1. Differs: the paper prints `c |r|`, where the square
+    is smooth at 0, and looks for the smallest c, where the largest one makes the smallest change.
+
+    >>> classify = lambda images: 9 * images.reshape(len(images), -1)
+    >>> found = lbfgs_attack(classify, np.full((1, 1, 2, 1), [[0.6], [0.4]]), [1], iterations=9)
+    >>> found.fooled.tolist(), np.round(found.images.ravel(), 1).tolist()
+    ([True], [0.5, 0.5])
     """
-    images, targets = np.asarray(to_float(images)), np.asarray(targets)
+    images, targets = np.asarray(as_images(images)), np.asarray(targets)
     if targets.shape != images.shape[:1]:
         raise UserError(f"expected a target for each of {len(images)} images, not {targets.shape}")
+    classes = jax.eval_shape(classify, images).shape[-1]
+    if not 0 <= targets.min() <= targets.max() < classes:
+        raise UserError(f"targets are classes 0 to {classes - 1}, not {targets.tolist()}")
 
     @jax.jit
     def objective(x, clean, target, weight):
@@ -79,14 +88,18 @@ def _search(objective, clean, target, iterations):
             best, distance = x, np.square(x - clean).sum()
         return fooled
 
-    low, high = 0.0, LARGEST
-    if attempt(high):
-        return best, True
-    low = high
-    while low > 1e-6 and not attempt(low := low / 10):
-        high = low
+    if bool(objective(jnp.asarray(clean), clean, target, jnp.float32(0))[2]):
+        return clean, True
+    low = high = BEGIN
+    if attempt(BEGIN):
+        while high < LARGEST and attempt(high := high * 10):
+            low = high
+    else:
+        while low > LEAST and not attempt(low := low / 10):
+            high = low
     if not np.isfinite(distance):
-        return best, bool(attempt(0.0))
+        fooled = attempt(0.0)
+        return best, fooled
     for _ in range(HALVINGS):
         middle = np.sqrt(low * high)
         if attempt(middle):

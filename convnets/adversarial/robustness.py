@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from .. import metrics
 from ..data import Source, evaluation_batches
+from ..errors import UserError
 from ..ops.image import to_float
 from .victim import Classify
 
@@ -14,8 +15,8 @@ Attack = Callable[..., jax.Array]
 
 
 def attacked_metrics(classify: Classify, attack: Attack, batch: dict, keys) -> dict:
-    """Of one batch, as `(sum, count)` pairs: `accuracy`, `robust_accuracy`, and `distortion`, the
-    mean l2 norm of the changes.
+    """Of one batch, as `(sum, count)` pairs: `accuracy`, `robust_accuracy`, and `l2_norm`, the
+    mean one of the changes.
 
     Args:
       classify: `images -> logits`.
@@ -30,7 +31,7 @@ def attacked_metrics(classify: Classify, attack: Attack, batch: dict, keys) -> d
     return {
         "accuracy": metrics.top_k_correct(classify(images), labels, 1, mask),
         "robust_accuracy": metrics.top_k_correct(classify(attacked), labels, 1, mask),
-        "distortion": metrics.mean_metric(jnp.sqrt(jnp.square(change).sum((1, 2, 3))), mask),
+        "l2_norm": metrics.mean_metric(jnp.sqrt(jnp.square(change).sum((1, 2, 3))), mask),
     }
 
 
@@ -39,14 +40,21 @@ def robust_accuracy(
 ) -> dict:
     """The same over a whole source, read a batch at a time; every example counts once.
 
+    An attack along the gradient does not move an image whose loss is 0 in float32, as where logits
+    are huge: such an image counts as robust.
+
     Args:
       classify, attack: as in `attacked_metrics`.
       source: such as `dataset.test`.
       batch_size: images attacked at a time; what is drawn at random does not depend on it.
       seed: of what the attack draws.
 
-    Returns: `{"accuracy": …, "robust_accuracy": …, "distortion": …, "examples": …}`.
+    Returns: `{"accuracy": …, "robust_accuracy": …, "l2_norm": …, "examples": …}`.
+
+    Raises: UserError for a source without examples.
     """
+    if not len(source):
+        raise UserError("there are no examples to attack")
     key = jax.random.key(seed)
 
     @jax.jit

@@ -35,21 +35,24 @@ def adversarial_loss(
       steps: of the attack.
       step_size: of each of several steps; None for `2.5 * epsilon / steps`.
 
-    Returns: a loss function with metrics of both, the latter named `adversarial_NAME`.
+    Returns: a loss function with metrics of both, the latter named `adversarial_NAME`; at share 0
+    all are of attacked images. Batch statistics move toward those of both, one after the other.
 
     Raises: UserError for values out of their range.
 
     Reference: Goodfellow, Shlens, Szegedy 2015, section 6, with its share of 0.5; with share 0 and
     several steps Madry et al. 2018, section 2.
     """
-    if not epsilon > 0 or not 0 <= share < 1 or steps < 1:
+    if not 0 < epsilon <= 1 or not 0 <= share < 1 or steps < 1:
         raise UserError(
-            "adversarial training takes an epsilon above 0, a share in [0, 1) and at least 1 step, "
-            f"not {epsilon}, {share} and {steps}"
+            "adversarial training takes an epsilon in pixels of (0, 1], a share in [0, 1) and at "
+            f"least 1 step, not {epsilon}, {share} and {steps}"
         )
+    if step_size is not None and (steps == 1 or not step_size > 0):
+        raise UserError(f"step_size is above 0 and of several steps, not {step_size} of {steps}")
     size = epsilon if steps == 1 else 2.5 * epsilon / steps if step_size is None else step_size
 
-    def attack(params, batch_stats, batch, key):
+    def attack(params, batch_stats, batch, key, start_key):
         """The images of the batch, each moved to where the loss is larger."""
         clean = to_float(batch["image"])
         params = lax.stop_gradient(params)
@@ -59,7 +62,7 @@ def adversarial_loss(
 
         x = clean
         if steps > 1:
-            keys = collective.example_keys(jax.random.fold_in(key, 1), len(clean))
+            keys = collective.example_keys(start_key, len(clean))
             x = x + jax.vmap(lambda k, x: jax.random.uniform(k, x.shape, x.dtype, -1, 1))(
                 keys, clean
             ) * jnp.float32(epsilon)
@@ -72,7 +75,8 @@ def adversarial_loss(
     def attacked_loss(params, batch_stats, batch, key):
         if key is None:
             return loss_fn(params, batch_stats, batch, key)
-        attacked = {**batch, "image": attack(params, batch_stats, batch, key)}
+        start_key, key = jax.random.split(key)
+        attacked = {**batch, "image": attack(params, batch_stats, batch, key, start_key)}
         value, measured = 0.0, {}
         if share:
             value, (batch_stats, measured) = loss_fn(params, batch_stats, batch, key)

@@ -5,22 +5,62 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ..errors import UserError
 from ..losses import softmax_cross_entropy
-from ..ops.image import prepare
-from ..training.state import TrainState
+from ..ops.image import prepare, to_float
 
 Classify = Callable[[jax.Array], jax.Array]
+BRIGHTEST = 8.0  # of floats, which may leave [0, 1] a little; bytes go to 255
 
 
-def as_function(model, state: TrainState) -> Classify:
-    """The classifier of a state, `images [B, H, W, C] -> logits [B, K]`, normalization inside.
+def as_function(model, variables, *, normalization=None) -> Classify:
+    """The classifier by itself, in evaluation and with its normalization inside.
 
-    Images are uint8, or floats in [0, 1], so that all distances to them are in pixels of [0, 1].
-    Moving averages are used where the state keeps them.
+    Args:
+      model: a classifier.
+      variables: of it, as `result.state.variables()`, which are moving averages where a state keeps
+        them, or imported weights.
+      normalization: that it was trained with, as `result.state.normalization`.
+
+    Returns: `images [B, H, W, C] -> logits [B, K]`, of uint8 images or floats in [0, 1], so that
+    all distances to them are in pixels of [0, 1].
+
+    >>> from convnets import create_model
+    >>> model, images = create_model("linear"), jnp.zeros((2, 8, 8, 1))
+    >>> variables = model.init(jax.random.key(0), images, train=False)
+    >>> as_function(model, variables)(images).shape
+    (2, 10)
     """
-    variables = {name: tree for name, tree in state.variables().items() if tree}
-    return partial(_classify, model, variables, state.normalization)
+    variables = {name: tree for name, tree in variables.items() if tree}
+    return partial(_classify, model, variables, normalization)
+
+
+def require_size(epsilon: float, norm: str = "max") -> None:
+    """Refuses what is no size of a change: in pixels of [0, 1], not of bytes."""
+    if isinstance(epsilon, jax.core.Tracer):  # within a search over sizes
+        return
+    if not epsilon >= 0 or (norm == "max" and epsilon > 1):
+        raise UserError(f"epsilon is in pixels of [0, 1], as 8 / 255, not {epsilon}")
+
+
+def as_images(images, labels=None):
+    """Images to be attacked, as floats in [0, 1], and their labels looked at.
+
+    Raises: UserError for what is no batch of images, bytes among floats, and labels that are not
+    one for each.
+    """
+    if np.ndim(images) != 4 or not len(images):
+        raise UserError(f"expected images [B, H, W, C], at least one, came {np.shape(images)}")
+    images = to_float(images)
+    if not isinstance(images, jax.core.Tracer) and not jnp.abs(images).max() <= BRIGHTEST:
+        raise UserError(
+            f"images are uint8 or floats in [0, 1], came up to {float(jnp.abs(images).max()):.4g}"
+        )
+    if labels is not None and np.shape(labels) != (len(images),):
+        raise UserError(f"expected a label for each of {len(images)} images, not {labels!r:.60}")
+    return images
 
 
 def _classify(model, variables, normalization, images):

@@ -78,8 +78,8 @@ class Dataset:
 def channel_statistics(source: Source) -> Normalization:
     """Mean and standard deviation of each channel in units of [0, 1], exact for a source in memory.
 
-    Other sources give a fixed random sample of 4,096 examples. A deviation below one grey level
-    counts as one, so that a constant channel is not blown up.
+    Other sources give a fixed random sample of 4,096 examples. A deviation below one of 255 grey
+    levels counts as one, so that a constant channel is not blown up. Floats count as they are.
 
     >>> channel_statistics(ArraySource(np.full((1, 2, 2, 1), 51, np.uint8), np.array([0]))).mean
     (0.2,)
@@ -88,14 +88,16 @@ def channel_statistics(source: Source) -> Normalization:
         images = source.images
     else:
         images = source.batch(np.sort(seeded_order(len(source), 0)[:SAMPLE]))["image"]
-    channels = images.shape[-1]
-    total, squares = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64)
+    channels, whole = images.shape[-1], images.dtype.kind == "u"
+    kind, exact = (np.uint32, np.uint64) if whole else (np.float64, np.float64)
+    total, squares = np.zeros(channels, exact), np.zeros(channels, exact)
     for start in range(0, len(images), 256):  # integers: no rounding, whatever the order
-        part = np.ascontiguousarray(images[start : start + 256].reshape(-1, channels).T, np.uint32)
-        total += part.sum(axis=1, dtype=np.uint64)
-        squares += (part * part).sum(axis=1, dtype=np.uint64)
+        part = np.ascontiguousarray(images[start : start + 256].reshape(-1, channels).T, kind)
+        total += part.sum(axis=1, dtype=exact)
+        squares += (part * part).sum(axis=1, dtype=exact)
     count = images.size // channels
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    std = np.maximum(deviation, 1.0)
-    return Normalization(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+    largest = np.iinfo(images.dtype).max if whole else 1.0
+    std = np.maximum(deviation, largest / 255)
+    return Normalization(tuple((mean / largest).tolist()), tuple((std / largest).tolist()))

@@ -9,6 +9,7 @@ from .gradients import check_gradients
 from .overfit import check_overfit
 from .rate import check_rate
 from .reproduce import check_reproduce
+from .signals import Signal, find_saturated, measure_signals
 from .size import check_size
 from .speed import check_speed
 from .trial import Trial, run_trial
@@ -17,6 +18,7 @@ __all__ = [
     "CHECKS",
     "VERDICTS",
     "Finding",
+    "Signal",
     "Trial",
     "check_batch_norm",
     "check_collapse",
@@ -28,7 +30,9 @@ __all__ = [
     "check_size",
     "check_speed",
     "examine",
+    "find_saturated",
     "first_wrong",
     "format_report",
+    "measure_signals",
     "run_trial",
 ]

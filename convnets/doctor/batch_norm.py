@@ -8,7 +8,8 @@ from flax.errors import ModifyScopeVariableError
 
 from ..layers import BatchNorm, switch_batch_norm
 from ..ops.image import prepare
-from .finding import OK, WARNING, WRONG, Finding, judge
+from .finding import NOT_CHECKED, OK, WARNING, WRONG, Finding, judge
+from .sampling import spread
 
 IMAGES = 32
 APART = 1e-3  # of the logits' own size
@@ -37,8 +38,11 @@ def check_batch_norm(
     if normalization is None:
         normalization = state.normalization or dataset.normalization
     source = dataset.train
+    if len(source) < 2:
+        text = "one image tells nothing of a batch"
+        return [Finding("batch-norm", "test mode", NOT_CHECKED, None, "", text)]
     count = min(IMAGES, len(source) // 2)
-    batch = source.batch(np.arange(2 * count) * len(source) // (2 * count))
+    batch = source.batch(spread(len(source), 2 * count))
     images = prepare(batch["image"], normalization)
     variables = {name: tree for name, tree in state.variables().items() if tree}
     findings = [_check_test_mode(model, variables, images)]

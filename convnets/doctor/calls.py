@@ -1,5 +1,6 @@
 """The calls of modules in a network: recorded in one pass, and computed again one by one."""
 
+import enum
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,10 +10,21 @@ import jax.numpy as jnp
 MUTABLE = ["batch_stats", "auxiliary"]
 
 
+class Kind(enum.Enum):
+    """What stands in a tree's place of an array."""
+
+    FLOAT = "float"
+    OTHER = "other"
+
+
+FLOAT, OTHER = Kind
+
+
 class Packed(NamedTuple):
-    """A tree in two: its float arrays, and what is needed to put them back."""
+    """A tree in parts: its float arrays, its other arrays, and what puts them back."""
 
     arrays: list
+    others: list
     rest: Any
 
 
@@ -43,21 +55,24 @@ def is_float(leaf) -> bool:
 
 
 def pack(tree) -> Packed:
-    """A tree in two.
+    """A tree in parts.
 
     >>> pack({"train": True, "x": jnp.ones(2)}).arrays
     [Array([1., 1.], dtype=float32)]
     """
     leaves, structure = jax.tree.flatten(tree)
-    rest = [None if is_float(leaf) else leaf for leaf in leaves]
-    return Packed([leaf for leaf in leaves if is_float(leaf)], (structure, rest))
+    kinds = [FLOAT if is_float(x) else OTHER if isinstance(x, jax.Array) else x for x in leaves]
+    parts = [[x for x, kind in zip(leaves, kinds) if kind is each] for each in (FLOAT, OTHER)]
+    return Packed(*parts, (structure, kinds))
 
 
 def unpack(packed: Packed, arrays=None):
     """The tree again, with other arrays in the place of its own where they are given."""
-    structure, rest = packed.rest
-    arrays = iter(packed.arrays if arrays is None else arrays)
-    return jax.tree.unflatten(structure, [next(arrays) if x is None else x for x in rest])
+    structure, kinds = packed.rest
+    floats, others = iter(packed.arrays if arrays is None else arrays), iter(packed.others)
+    back = {FLOAT: floats, OTHER: others}
+    leaves = [next(back[kind]) if isinstance(kind, Kind) else kind for kind in kinds]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def record_calls(model, variables, images, key) -> list[Call]:
@@ -69,8 +84,8 @@ def record_calls(model, variables, images, key) -> list[Call]:
       images: float `[B, H, W, C]`.
       key: of dropout.
 
-    Raises: whatever the model raises, and JAX's UnexpectedTracerError for modules within a loop or
-    a checkpoint of Flax (`nn.scan`, `nn.remat`), whose values cannot be had.
+    Raises: whatever the model raises, and JAX's UnexpectedTracerError for modules within a loop, a
+    checkpoint or a jit of Flax (`nn.scan`, `nn.remat`, `nn.jit`), whose values cannot be had.
     """
     static = []
 
@@ -89,7 +104,7 @@ def record_calls(model, variables, images, key) -> list[Call]:
             path = context.module.path
             module = context.module.clone(parent=None, name=None) if path else model
             static.append((path, module, given.rest, [one.rest for one in inner]))
-            found.append((given.arrays, [one.arrays for one in inner]))
+            found.append((given[:2], [one[:2] for one in inner]))
             if open_calls:
                 open_calls[-1].append(returned)
             return output
@@ -101,7 +116,12 @@ def record_calls(model, variables, images, key) -> list[Call]:
 
     arrays = jax.jit(run)(variables, images)
     return [
-        Call(path, module, Packed(given, rest), list(map(Packed, inner, inner_rest)))
+        Call(
+            path,
+            module,
+            Packed(*given, rest),
+            [Packed(*one, each) for one, each in zip(inner, inner_rest)],
+        )
         for (path, module, rest, inner_rest), (given, inner) in zip(static, arrays)
     ]
 

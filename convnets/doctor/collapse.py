@@ -1,37 +1,19 @@
 """Does every image make a difference, and does every unit of the network?"""
 
-from typing import NamedTuple
-
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from ..ops.image import prepare
 from ..summary import summarize
 from .finding import NOT_CHECKED, OK, WRONG, Finding, judge
-from .overfit import spread
+from .sampling import spread
+from .signals import find_saturated, measure_signals
 
 IMAGES, FEWEST, BYTES = 512, 16, 2**29
 CONSTANT = 1e-4  # deviation of a logit over the images, as a share of the logits' size
 DEAD, MANY_DEAD = 70.0, 95.0  # percent of a layer's units
 VANISHED, FAINT = 1e-9, 1e-6  # of a layer's signal over that of the strongest
 HUGE = 1e6
-
-
-class Signal(NamedTuple):
-    """What reaches a layer back from the logits.
-
-    Attributes:
-      path: of the layer, and `/` which of its calls, where there are several.
-      dead: share of its units to which nothing comes back from any image.
-      strength: root mean square of what comes back to an image's units.
-    """
-
-    path: str
-    dead: float
-    strength: float
 
 
 def check_collapse(model, dataset, state, *, normalization=None, seed: int = 0) -> list[Finding]:
@@ -47,7 +29,8 @@ def check_collapse(model, dataset, state, *, normalization=None, seed: int = 0) 
       normalization: of the images; None for the state's, else the data set's own.
       seed: of the mixture.
 
-    Returns: findings on `weights`, `units`, `signal` and `outputs`.
+    Returns: findings on `weights`, `units`, `saturation` (where there are sigmoids or tanhs),
+    `signal` and `outputs`. `measure_signals` and `find_saturated` tell of every layer.
 
     Reference: Glorot, Bengio 2010, "Understanding the difficulty of training deep feedforward
     neural networks", sections 3 and 4 (saturation; back-propagated gradients by layer).
@@ -59,77 +42,23 @@ def check_collapse(model, dataset, state, *, normalization=None, seed: int = 0) 
     batch = dataset.train.batch(spread(len(dataset.train), count))
     images = prepare(batch["image"], normalization)
     variables = {name: tree for name, tree in state.variables().items() if tree}
-    logits, signals = _signals(model, variables, images, seed)
+    logits, signals = measure_signals(model, variables, images, seed=seed)
     return [
         _check_weights(variables["params"]),
         _check_units(signals),
+        *_check_saturation(find_saturated(model, variables, images)),
         _check_signal(signals),
         _check_outputs(np.asarray(logits), batch["label"]),
     ]
-
-
-def _signals(model, variables, images, seed):
-    """The logits, and the signal of every layer that calls no other, in the order of calls."""
-    names = []
-
-    def run(probes, images):
-        names.clear()
-        shapes, inner = {}, [False]
-
-        def note(call, args, kwargs, context):
-            if context.method_name != "__call__":
-                return call(*args, **kwargs)
-            inner[-1] = True
-            inner.append(False)
-            output = call(*args, **kwargs)
-            if inner.pop() or not hasattr(output, "dtype") or output.ndim < 2:
-                return output
-            path = "/".join(context.module.path)
-            name = path if path not in names else f"{path}/{names.count(path) + 1}"
-            names.append(name)
-            shapes[name] = jax.ShapeDtypeStruct(output.shape, output.dtype)
-            return output if probes is None else output + probes[name]
-
-        with nn.intercept_methods(note):
-            logits = model.apply(variables, images, train=False)
-        return (logits, shapes) if probes is None else logits
-
-    _, shapes = jax.eval_shape(lambda x: _only_shapes(run(None, x)), images)
-
-    @jax.jit
-    def backward(images):
-        def mixed(probes):
-            logits = run(probes, images)
-            weights = np.random.default_rng(seed).standard_normal(logits.shape)
-            return jnp.sum(logits * weights), logits
-
-        probes = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-        gradients, logits = jax.grad(mixed, has_aux=True)(probes)
-        found = {}
-        for name, x in gradients.items():
-            axes = tuple(range(x.ndim - 1))
-            found[name] = (jnp.abs(x).max(axes) == 0).mean(), _root_mean_square(x)
-        return logits, found
-
-    logits, found = jax.device_get(backward(images))
-    return logits, [Signal(name, *map(float, found[name])) for name in dict.fromkeys(names)]
-
-
-def _only_shapes(pair):
-    logits, shapes = pair
-    return logits, {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-
-
-def _root_mean_square(x):
-    largest = jnp.abs(x).max()  # apart, for the squares of what has faded are 0 in float32
-    scale = jnp.where(largest > 0, largest, 1)
-    return largest * jnp.sqrt(jnp.mean(jnp.square(x / scale)))
 
 
 def _check_outputs(logits, labels):
     if not np.isfinite(logits).all():
         found, advice = "logits that are not finite", "Take a smaller learning rate; clip."
         return Finding("collapse", "outputs", WRONG, None, "", found, advice)
+    if len(logits) < 2:
+        text = "one image tells nothing of the others"
+        return Finding("collapse", "outputs", NOT_CHECKED, None, "", text)
     size = max(float(np.abs(logits).max()), 1e-30)
     spread_ = float(logits.std(0).max()) / size
     classes = len(np.unique(logits.argmax(1)))
@@ -163,6 +92,24 @@ def _check_units(signals):
         "Look at that layer's first weights and biases, and take a smaller rate, or an activation "
         "with a slope below 0.",
     )
+
+
+def _check_saturation(layers):
+    """The layer with the most units that are saturated for every image; none without any."""
+    if not layers:
+        return []
+    path, share = max(layers, key=lambda pair: pair[1])
+    return [
+        Finding(
+            "collapse",
+            "saturation",
+            judge(100 * share > MANY_DEAD, 100 * share > DEAD),
+            100 * share,
+            "% saturated",
+            f"of the units of {path}, the most of any layer",
+            "Start that layer's weights smaller (glorot), its biases at 0, and normalize inputs.",
+        )
+    ]
 
 
 def _check_signal(signals):

@@ -5,10 +5,12 @@ import hashlib
 import numpy as np
 
 from ..data.dataset import channel_statistics
-from .finding import Finding, judge
+from .finding import NOT_CHECKED, OK, Finding, judge
 from .labels import check_labels
+from .sampling import spread
 
 SAMPLE = 20_000  # examples of a split that is not in memory whose pixels are read
+SHIFTED, SIGMAS = 1.0, 6  # of the images' means, in their deviations; and what is no chance
 RARE = 10  # the most frequent class over the least
 LEAKED, TWICE, CONTRADICTED = 1.0, 10.0, 1.0  # percent of the images, at most
 
@@ -21,18 +23,21 @@ def check_data(dataset, *, normalization=None, trial=None) -> list[Finding]:
       normalization: of the images; None for the data set's own.
       trial: from `run_trial`, whose accuracy is a second witness on the labels; or None.
 
-    Returns: findings on `range`, `normalization`, `classes`, `leakage`, `duplicates` and `labels`.
-    Of splits that are not in memory a sample is read, at most 20,000 examples each.
+    Returns: findings on `range`, `normalization`, `classes`, `splits`, `leakage`, `duplicates` and
+    `labels`.
+    Of splits that are not in memory a sample is read, at most 20,000 examples each; the share of
+    leaked images is then reckoned up from those that are found.
     """
     normalization = dataset.normalization if normalization is None else normalization
-    examples = {split: _read(source) for split, source in dataset.splits.items()}
+    examples = {split: _read(source) for split, source in dataset.splits.items() if len(source)}
     digests = {split: _digests(batch["image"]) for split, batch in examples.items()}
     train = examples["train"]
     return [
         _check_range(train["image"]),
         _check_normalization(dataset, normalization),
         _check_classes(dataset.class_names, examples),
-        _check_leakage(digests),
+        _check_splits({split: batch["image"] for split, batch in examples.items()}),
+        _check_leakage(digests, {name: len(source) for name, source in dataset.splits.items()}),
         _check_duplicates(digests["train"], train["label"]),
         check_labels(train["image"], train["label"], trial=trial),
     ]
@@ -42,9 +47,9 @@ def _read(source):
     """The examples of a split, or evenly some of them."""
     from ..data.sources import ArraySource
 
-    if isinstance(source, ArraySource) or len(source) <= SAMPLE:
+    if isinstance(source, ArraySource):
         return source.batch(np.arange(len(source)))
-    return source.batch(np.arange(SAMPLE) * len(source) // SAMPLE)
+    return source.batch(spread(len(source), min(SAMPLE, len(source))))
 
 
 def _digests(images) -> np.ndarray:
@@ -54,16 +59,23 @@ def _digests(images) -> np.ndarray:
 
 
 def _check_range(images):
-    low, high = int(images.min()), int(images.max())
-    constant = int((images.reshape(-1, images.shape[3]).std(0) == 0).sum())
-    found = f"bytes from {low} to {high}"
-    found += f"; {constant} of {images.shape[3]} channels are constant" if constant else ""
+    """Bytes by how much of their range they use; floats may be of any range."""
+    low, high = images.min(), images.max()
+    channels = images.shape[3]
+    constant = int((np.ptp(images.reshape(-1, channels), 0) == 0).sum())
+    integers = images.dtype.kind == "u"
+    used = 255 * float(high - low) / np.iinfo(images.dtype).max if integers else float(high - low)
+    verdict = judge(constant == channels or not np.isfinite(used), constant > 0)
+    if integers and verdict == OK:
+        verdict = judge(used < 16, used < 64)
+    found = f"{images.dtype.name} from {low:.4g} to {high:.4g}"
+    found += f"; {constant} of {channels} channels are constant" if constant else ""
     return Finding(
         "data",
         "range",
-        judge(high - low < 16 or constant == images.shape[3], high - low < 64 or constant > 0),
-        high - low,
-        "gray levels",
+        verdict,
+        used,
+        "gray levels" if integers else "wide",
         found,
         "Images are bytes from 0 to 255: scale them before they become a data set, and leave "
         "constant channels out.",
@@ -92,7 +104,8 @@ def _check_normalization(dataset, normalization):
 
 
 def _check_classes(names, examples):
-    counts = {split: np.bincount(e["label"], minlength=len(names)) for split, e in examples.items()}
+    """Of examples that have a label (from 0 on)."""
+    counts = {split: _count(batch["label"], len(names)) for split, batch in examples.items()}
     train = counts["train"]
     missing = [names[n] for n in np.flatnonzero(train == 0)]
     elsewhere = [split for split, found in counts.items() if split != "train" and not found.all()]
@@ -113,20 +126,63 @@ def _check_classes(names, examples):
     )
 
 
-def _check_leakage(digests):
-    shares = {
-        split: 100 * float(np.isin(found, digests["train"]).mean())
-        for split, found in digests.items()
-        if split != "train"
-    }
-    split = max(shares, key=shares.get)
+def _check_splits(images):
+    """Whether images of other splits are as bright as those of training, up to chance."""
+    means = {split: _brightness(x) for split, x in images.items()}
+    train = means.pop("train")
+    found = {}
+    for split, other in means.items():
+        chance = np.sqrt(train.var() / len(train) + other.var() / len(other))
+        shift = abs(float(other.mean() - train.mean()))
+        found[split] = shift / max(float(train.std()), 1e-12) * bool(shift > SIGMAS * chance)
+    if not found:
+        text = "there are no images but those of training"
+        return Finding("data", "splits", NOT_CHECKED, None, "", text)
+    split, shift = max(found.items(), key=lambda pair: pair[1])
+    return Finding(
+        "data",
+        "splits",
+        judge(False, shift > SHIFTED),
+        shift,
+        "deviations",
+        f"by which images of {split} are brighter or darker than those of training",
+        "Look at images of both splits: they have to be scaled, and light on dark, alike.",
+    )
+
+
+def _brightness(images):
+    """The mean of each image, as a share of its dtype's range."""
+    scale = np.iinfo(images.dtype).max if images.dtype.kind == "u" else 1
+    return images.reshape(len(images), -1).mean(1, dtype=np.float64) / scale
+
+
+def _count(labels, classes):
+    return np.bincount(labels[labels >= 0], minlength=classes)
+
+
+def _check_leakage(digests, sizes):
+    """Images of a split that an earlier one has too: training, then validation, then test."""
+    splits = [name for name in ("train", "validation", "test") if name in digests]
+    if len(splits) < 2:
+        text = "there are no images but those of training"
+        return Finding("data", "leakage", NOT_CHECKED, None, "", text)
+    shares = {}
+    for number, split in enumerate(splits):
+        for earlier in splits[:number]:
+            seen = len(digests[earlier]) / sizes[earlier]
+            share = np.isin(digests[split], digests[earlier]).mean() / seen
+            shares[split, earlier] = 100 * min(float(share), 1.0)
+    (split, earlier), share = max(shares.items(), key=lambda pair: pair[1])
+    found = f"images of {split} that are images of {earlier} too, to the byte"
+    if len(digests[earlier]) < sizes[earlier]:
+        found += f", reckoned from {len(digests[earlier]):,} of {sizes[earlier]:,}"
     return Finding(
         "data",
         "leakage",
-        judge(shares[split] > LEAKED, shares[split] > 0),
-        shares[split],
+        judge(share > LEAKED, share > 0),
+        share,
         f"% of {split}",
-        f"images of {split} that are training images too, to the byte",
+        found,
         f"Take these images out of one of the two splits: what is measured on {split} is memory.",
     )
 

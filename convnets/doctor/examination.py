@@ -45,7 +45,7 @@ def examine(
       model, dataset: as in `fit`.
       state: of a training that is done, as `result.state` or `load_run(workdir).state`: batch norm
         and collapse are then looked at there. Its normalization holds.
-      checks: which to make, of `CHECKS`.
+      checks: which to make, of `CHECKS`; a name, or several.
       trial_steps: of the short training.
       progress: whether to say each check as it begins, on standard error.
       options: the fields of `TrainingOptions` that the run has, as for `fit`.
@@ -58,6 +58,7 @@ def examine(
     Reference: Fergus 2018, "Deep learning lecture 1: introduction and convnets", "Some practical
     debugging tips".
     """
+    checks = (checks,) if isinstance(checks, str) else checks
     for name in checks:
         if name not in CHECKS:
             raise unknown("check", name, CHECKS)
@@ -113,9 +114,8 @@ def _guarded(name, check) -> list[Finding]:
     """The findings of a check; where the model's code breaks it, one that says so."""
     try:
         found = check()
-    except UserError:
-        raise
     except Exception as error:
-        text = f"{type(error).__name__}: {first_line(error)}"
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        text = f"{kind}{first_line(error)}"
         return [Finding(name, "", NOT_CHECKED, None, "", text[:300])]
     return [found] if isinstance(found, Finding) else found

@@ -21,7 +21,7 @@ class Finding(NamedTuple):
       value: the number that the verdict hangs on, or None.
       unit: of the value.
       found: what was found, in a few words.
-      advice: what to do, in a sentence; empty where all is well.
+      advice: what to do where it is not well, in a sentence.
     """
 
     check: str

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .finding import NOT_CHECKED, OK, WARNING, WRONG, Finding
-from .overfit import spread
+from .sampling import spread
 
 SAMPLE = 2000  # images that are compared with each other
 FEWEST = 100  # fewer cannot tell
@@ -22,19 +22,20 @@ def check_labels(images, labels, *, trial=None) -> Finding:
 
     Args:
       images: uint8 `[N, H, W, C]`.
-      labels: integers `[N]`.
+      labels: integers `[N]`; images of those below 0 are left out.
       trial: from `run_trial`, or None.
 
     >>> images = np.repeat(np.arange(200, dtype=np.uint8), 4).reshape(200, 2, 2, 1)
     >>> check_labels(images, np.arange(200) // 20).verdict
     'ok'
     """
-    chosen = spread(len(images), min(SAMPLE, len(images)))
+    known = np.flatnonzero(labels >= 0)
+    chosen = known[spread(len(known), min(SAMPLE, len(known)))]
     images, labels = images[chosen], labels[chosen]
-    shares = np.bincount(labels) / len(labels)
+    shares = np.bincount(labels) / max(len(labels), 1)
     chance = float((shares**2).sum())
     if len(labels) < FEWEST or chance == 1:
-        text = f"{len(labels)} images of {len(shares)} classes tell nothing"
+        text = f"{len(labels)} images of {len(np.unique(labels))} classes tell nothing"
         return Finding("data", "labels", NOT_CHECKED, None, "", text)
     alike = float((labels == labels[_nearest(images)]).mean())
     found = f"of nearest neighbors have the same label, by chance {100 * chance:.3g}"

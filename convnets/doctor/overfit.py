@@ -11,6 +11,7 @@ from ..tasks import classification_loss
 from ..training import TrainState, make_step
 from ..training.loop import train
 from .finding import Finding, judge
+from .sampling import spread
 
 EXAMPLES, STEPS = 32, 400
 RATES = (1e-3, 1e-2, 1e-4)  # of Adam, one after the other until one does
@@ -63,15 +64,6 @@ def check_overfit(
         found,
         "Look at the data and their scale, then at the gradients, then make the network larger.",
     )
-
-
-def spread(size: int, count: int) -> np.ndarray:
-    """Indices of `count` examples, evenly apart in a source of `size`.
-
-    >>> spread(10, 3).tolist()
-    [0, 3, 6]
-    """
-    return np.arange(count) * size // count
 
 
 def _train(step, state, batch):

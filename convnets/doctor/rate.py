@@ -65,7 +65,8 @@ def _learned(trial) -> bool:
     labels = trial.plan.dataset.train.labels
     start = trial.losses[0]
     if labels is not None and trial.plan.options.loss == "cross_entropy":
-        shares = np.bincount(labels) / len(labels)
+        labels = labels[labels >= 0]
+        shares = np.bincount(labels) / max(len(labels), 1)
         shares = shares[shares > 0]
         start = min(start, float(-(shares * np.log(shares)).sum()))
     return trial.last_loss < (1 - FALLS) * start

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import data, parallel
-from ..errors import first_line
+from ..errors import UserError, first_line
 from ..planning import EPOCHS, make_plan
 from ..plans import Plan
 from ..training import evaluate, loop
@@ -77,6 +77,8 @@ def run_trial(
 
     Raises: UserError for whatever `fit` refuses.
     """
+    if trial_steps < 1:
+        raise UserError(f"a trial has at least 1 step, not {trial_steps}")
     parallel.keep_memory()
     parallel.cache_compilations()
     plan = make_plan(model, dataset, short_options(trial_steps, **options))

@@ -38,7 +38,7 @@ class ReceptiveField(NamedTuple):
 
 class Spans(NamedTuple):
     """The pixels that each row and column of units sees: `first` of them, and `last`, both within
-    the image and int `[H']` or `[W']`."""
+    the image and int `[H']` or `[W']`; 0 and -1 where units see none, but padding."""
 
     first_row: np.ndarray
     last_row: np.ndarray
@@ -121,7 +121,9 @@ def _spans(shape, marks) -> Spans:
     along = []
     for mark, axis, sign in zip(marks, (1, 1, 2, 2), (1, -1, 1, -1)):
         mark = np.inf if mark is None else mark.min(tuple({0, 1, 2, 3} - {axis}))
-        along.append((sign * np.broadcast_to(mark, shape[axis])).astype(int))
+        mark = np.broadcast_to(mark, shape[axis])
+        nothing = min(sign, 0)
+        along.append(np.where(np.isinf(mark), nothing, sign * mark).astype(int))
     return Spans(*along)
 
 

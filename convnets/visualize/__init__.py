@@ -1,4 +1,12 @@
-"""Looking at what networks have learned."""
+"""Looking at what networks have learned.
+
+Functions of a network speak of models, variables, images and units in one way. A model is a
+classifier or a backbone, run in evaluation; its variables are those of `TrainState.variables()`.
+Images are those of `convnets.prepare`: uint8, or floats in [0, 1], `[B, H, W, C]`, with the
+normalization that the network was trained with (`state.normalization`); or floats of any range that
+are prepared already, and no normalization. Gradients are those to the images before normalization,
+in units of [0, 1]. A unit is `Unit(channel, endpoint, place)`.
+"""
 
 from .attribution import (
     IntegratedGradients,
@@ -9,8 +17,8 @@ from .attribution import (
     smooth_gradient,
 )
 from .curves import plot_curves, read_curves
-from .deconvnet import project_down
-from .embedding import embed, nearest_neighbors, plot_embedding, read_features
+from .deconvolution import deconvnet
+from .embedding import nearest_neighbors, plot_embedding, read_features, tsne
 from .features import (
     WeightedSum,
     decode_units,
@@ -19,8 +27,8 @@ from .features import (
     strongest_units,
     weigh_features,
 )
-from .filters import arrange_grid, plot_grid, plot_maps
-from .gabor import GaborFit, evaluate_gabor, fit_gabor, tuning_curve
+from .filters import arrange_grid, first_filters, plot_grid, plot_maps
+from .gabor import GaborFit, evaluate_gabor, fit_gabor, plot_tuning, tuning_curve
 from .gradcam import grad_cam
 from .histograms import Histogram, plot_histograms, tree_histograms
 from .inversion import Inversion, invert_features
@@ -54,9 +62,10 @@ __all__ = [
     "count_confusions",
     "cut_patches",
     "decode_units",
-    "embed",
+    "deconvnet",
     "evaluate_gabor",
     "find_strongest",
+    "first_filters",
     "fit_gabor",
     "grad_cam",
     "guided_backpropagation",
@@ -74,8 +83,8 @@ __all__ = [
     "plot_maps",
     "plot_mistakes",
     "plot_patches",
+    "plot_tuning",
     "plot_weighted_sum",
-    "project_down",
     "project_patches",
     "read_curves",
     "read_features",
@@ -84,6 +93,7 @@ __all__ = [
     "strongest_images",
     "strongest_units",
     "tree_histograms",
+    "tsne",
     "tuning_curve",
     "weigh_features",
 ]

@@ -8,17 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import UserError
-from ..ops import image
+from ..ops import collective, image
+from .arguments import require_images, require_range
 from .programs import replace_relus
-from .units import (
-    PREDICTED,
-    Unit,
-    read_unit,
-    require_images,
-    resolve_channel,
-    resolve_unit,
-    run_endpoints,
-)
+from .units import PREDICTED, Unit, read_unit, resolve_channel, resolve_unit, run_endpoints
 
 
 def guided(inside, gradient):
@@ -30,7 +23,7 @@ def saliency(model, variables, images, unit: Unit = PREDICTED, *, normalization=
     """The gradient of a unit's activation to the pixels.
 
     Args:
-      model, variables, images, normalization: see `units`.
+      model, variables, images, normalization: see `convnets.visualize`.
       unit: by default the score of the predicted class.
 
     Returns: float32 `[B, H, W, C]`.
@@ -46,7 +39,7 @@ def saliency(model, variables, images, unit: Unit = PREDICTED, *, normalization=
     >>> saliency(model, variables, images, Unit(channel=7)).shape
     (2, 28, 28, 1)
     """
-    unit = resolve_unit(model, variables, images, unit)
+    unit = resolve_unit(model, variables, images, unit, normalization)
     return unit_gradient(model, variables, images, unit, normalization)[1]
 
 
@@ -61,7 +54,7 @@ def guided_backpropagation(model, variables, images, unit: Unit = PREDICTED, *, 
     Reference: Springenberg, Dosovitskiy, Brox, Riedmiller 2015, "Striving for simplicity: the all
     convolutional net", section 3.4.
     """
-    unit = resolve_unit(model, variables, images, unit)
+    unit = resolve_unit(model, variables, images, unit, normalization)
     return unit_gradient(model, variables, images, unit, normalization, guided)[1]
 
 
@@ -83,12 +76,13 @@ def smooth_gradient(
     """
     if samples < 1 or noise < 0:
         raise UserError(f"at least 1 sample and noise from 0 on, came {samples} and {noise}")
-    images = image.to_float(require_images(images))
+    images = image.to_float(require_images(images, normalization))
     unit = resolve_channel(model, variables, images, unit, normalization)
     spread = noise * jnp.ptp(images, (1, 2, 3), keepdims=True)
     total = 0
     for key in jax.random.split(jax.random.key(seed), samples):
-        noisy = images + spread * jax.random.normal(key, images.shape)
+        keys = collective.example_keys(key, len(images))
+        noisy = images + spread * jax.vmap(jax.random.normal, (0, None))(keys, images.shape[1:])
         total = total + unit_gradient(model, variables, noisy, unit, normalization)[1]
     return total / samples
 
@@ -127,9 +121,15 @@ def integrated_gradients(
     """
     if not tolerance > 0 or most < 16:
         raise UserError(f"tolerance above 0 and most of at least 16, came {tolerance} and {most}")
-    images = image.to_float(require_images(images))
+    images = image.to_float(require_images(images, normalization))
     unit = resolve_channel(model, variables, images, unit, normalization)
-    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), images.shape)
+    require_range("baselines", baseline, normalization)
+    try:
+        start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), images.shape)
+    except ValueError:
+        raise UserError(
+            f"the baseline {np.shape(baseline)} is not of the images {images.shape}"
+        ) from None
 
     def gradient(share):
         between = start + share * (images - start)
@@ -157,8 +157,13 @@ def heat(attributions):
     return np.abs(np.asarray(attributions)).max(3)
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("endpoint", "place", "backward"))
-def _gradient(model, variables, images, channel, normalization, *, endpoint, place, backward):
+STATIC = ("endpoint", "place", "backward", "weigh")
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=STATIC)
+def _gradient(
+    model, variables, images, channel, normalization, *, endpoint, place, backward, weigh
+):
     unit = Unit(channel, endpoint, place)
 
     def activate(images):
@@ -166,17 +171,20 @@ def _gradient(model, variables, images, channel, normalization, *, endpoint, pla
         return read_unit(endpoints[endpoint], unit).astype(jnp.float32)
 
     if backward is not None:
-        activate = replace_relus(activate, backward)
+        activate = replace_relus(activate, backward, required=backward is guided)
     images = image.to_float(images)
     values, pull = jax.vjp(activate, images)
-    return values, pull(jnp.ones_like(values))[0]
+    return values, pull(weigh(values))[0]
 
 
-def unit_gradient(model, variables, images, unit: Unit, normalization, backward=None):
+def unit_gradient(
+    model, variables, images, unit: Unit, normalization, backward=None, weigh=jnp.ones_like
+):
     """A resolved unit's activation `[B]`, and its gradient to the images `[B, H, W, C]`.
 
-    `backward` is what ReLUs pass, as in `replace_relus`; None for their own derivative.
+    `backward` is what ReLUs pass, as in `replace_relus`, None for their own derivative; `weigh`
+    makes of the activation what goes back from it, 1 for the gradient.
     """
     channel, endpoint, place = unit
-    options = dict(endpoint=endpoint, place=place, backward=backward)
+    options = dict(endpoint=endpoint, place=place, backward=backward, weigh=weigh)
     return _gradient(model, variables, images, channel, normalization, **options)

@@ -10,13 +10,14 @@ def read_curves(run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name of a number -> the steps at which it was written down, and its values.
 
     Args:
-      run: the folder of a run, or its history, as `fit` returns it.
+      run: the folder of a run, or what `fit` returns, or its `history`.
 
     Raises: UserError for a folder without a run, and an empty history.
 
     >>> read_curves([{"step": 1, "train_loss": 2.0}, {"step": 2, "train_loss": 1.0}])["train_loss"]
     (array([1, 2]), array([2., 1.]))
     """
+    run = getattr(run, "history", run)
     lines = run if isinstance(run, list) else read_metrics(run)
     if not lines:
         raise UserError(f"{run} has no lines of a run")

@@ -9,6 +9,7 @@ import numpy as np
 from ..data import evaluation_batches
 from ..errors import UserError, unknown
 from ..ops import image
+from .arguments import require_source
 from .units import endpoint_shapes, run_endpoints
 
 
@@ -18,11 +19,12 @@ def read_features(
     """The features of every image of a source, `[N, D]` float32; of maps their means over places.
 
     Args:
-      model, variables, normalization: see `units`.
+      model, variables, normalization: see `convnets.visualize`.
       source: such as `dataset.test`, read by the batch.
 
-    Raises: UserError for an endpoint that is not there.
+    Raises: UserError for an endpoint that is not there, and for what is no source.
     """
+    require_source(source)
     shapes = endpoint_shapes(model, variables, np.empty((1, *source.image_shape), np.uint8))
     if endpoint not in shapes:
         raise unknown("endpoint", endpoint, shapes)
@@ -36,7 +38,8 @@ def nearest_neighbors(features, queries, *, count: int = 5, metric: str = "eucli
 
     Args:
       features: `[N, D]`.
-      queries: `[Q, D]`; one that is among the features is the nearest of itself.
+      queries: `[Q, D]`; one that is among the features is the nearest of itself, or another one
+        that equals it.
       count: at most N.
       metric: `euclidean`, `cosine` or another of scikit-learn.
 
@@ -63,7 +66,7 @@ def nearest_neighbors(features, queries, *, count: int = 5, metric: str = "eucli
     return positions, distances
 
 
-def embed(features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
+def tsne(features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """Features `[N, D]` in the plane, neighbors near each other: `[N, 2]`.
 
     Args:
@@ -77,6 +80,8 @@ def embed(features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     features = np.asarray(features, np.float32)
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise UserError(f"expected finite features [N, D], came {features.shape}")
     if not 0 < perplexity < len(features):
         raise UserError(f"perplexity is between 0 and {len(features)} features, not {perplexity}")
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
@@ -88,6 +93,10 @@ def plot_embedding(points, labels, *, class_names=None, title: str = ""):
     import matplotlib.pyplot as plt
 
     points, labels = np.asarray(points), np.asarray(labels)
+    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
+        raise UserError(
+            f"expected points [N, 2] and labels [N], came {points.shape}, {labels.shape}"
+        )
     figure, axes = plt.subplots(figsize=(6.4, 5), layout="constrained")
     colors = plt.colormaps["tab10" if labels.max() < 10 else "tab20"]
     for label in np.unique(labels):

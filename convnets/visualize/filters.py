@@ -1,20 +1,51 @@
 """Many small images as one: filters, patches, reconstructions."""
 
 import math
+from functools import partial
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from ..errors import UserError
+from ..models.tracing import trace
 
 SCALES = ("each", "all", "none")
+
+
+def first_filters(model, variables, image_shape) -> np.ndarray:
+    """The filters of the first convolution, ready for `plot_grid` and `fit_gabor`.
+
+    Args:
+      model, variables: of a classifier or a backbone.
+      image_shape: `(H, W, C)` of its images.
+
+    Returns: `[N, h, w, C]`.
+
+    Raises: UserError for a network without a convolution.
+
+    >>> from convnets import create_model
+    >>> import jax
+    >>> model, images = create_model("lenet5"), np.zeros((1, 28, 28, 1), np.float32)
+    >>> variables = model.init(jax.random.key(0), images, train=False)
+    >>> first_filters(model, variables, (28, 28, 1)).shape
+    (6, 5, 5, 1)
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    calls, _ = trace(partial(model.apply, train=False), variables, images)
+    params = flatten_dict(dict(variables["params"]), sep="/")
+    kernels = (params.get(f"{path}/kernel") for path in calls)
+    first = next((kernel for kernel in kernels if np.ndim(kernel) == 4), None)
+    if first is None:
+        raise UserError(f"there is no convolution in this {type(model).__name__}")
+    return np.moveaxis(np.asarray(first), 3, 0)
 
 
 def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap: int = 1):
     """Images beside each other in a grid, ready to be shown.
 
     Args:
-      images: `[N, H, W, C]` of 1 or 3 channels, any numbers. The kernels `[H, W, C, N]` of a first
-        layer become that by `np.moveaxis(kernels, 3, 0)`.
+      images: `[N, H, W, C]` of 1 or 3 channels, any numbers.
       columns: images in a row; None for a grid as square as can be.
       scale: `each` stretches every image so that 0 is gray and its largest absolute value black or
         white; `all` uses the largest of all images; `none` leaves images of [0, 1] as they are.
@@ -54,8 +85,11 @@ def plot_grid(images, *, title: str = "", **options):
     import matplotlib.pyplot as plt
 
     grid = arrange_grid(images, **options)
-    height, width = (max(2.0, min(10.0, side / 25)) for side in grid.shape[:2])
-    figure, axes = plt.subplots(figsize=(width, height + 0.3), layout="constrained")
+    height, width = grid.shape[:2]
+    scale = min(max(2.0 / width, 1 / 25), 10.0 / width, 10.0 / height)  # inches a pixel
+    lines = title.splitlines() or [""]
+    size = max(scale * width, min(10, 0.1 * max(map(len, lines)))), scale * height + 0.3
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.imshow(grid.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title)

@@ -53,7 +53,7 @@ def fit_gabor(kernel) -> GaborFit:
     Args:
       kernel: `[H, W]`, or `[H, W, C]`, whose channels are averaged; at least 3x3.
 
-    Raises: UserError for a filter of another shape, and for one that is constant.
+    Raises: UserError for a filter of another shape, one that is constant, or not finite.
 
     >>> true = GaborFit(1.0, 5.2, 4.6, 0.7, 0.15, 1.0, 2.5, 2.0)
     >>> found = fit_gabor(evaluate_gabor(true, (11, 11)))
@@ -66,9 +66,13 @@ def fit_gabor(kernel) -> GaborFit:
     kernel = kernel.mean(2) if kernel.ndim == 3 else kernel
     if kernel.ndim != 2 or min(kernel.shape) < 3:
         raise UserError(f"expected a filter [H, W] of at least 3x3, came {kernel.shape}")
-    spread = np.square(kernel - kernel.mean()).sum()
-    if spread == 0:
+    if not np.isfinite(kernel).all():
+        raise UserError("the filter has values that are not finite")
+    size = np.abs(kernel).max()
+    if np.ptp(kernel) <= 1e-12 * size:
         raise UserError("the filter is constant: there is no wave to fit")
+    kernel = kernel / size
+    spread = np.square(kernel - kernel.mean()).sum()
     longest = max(kernel.shape)
     low = np.array([0, -1, -1, -np.inf, 0, -np.inf, 0.3, 0.3])
     high = np.array(
@@ -79,12 +83,13 @@ def fit_gabor(kernel) -> GaborFit:
             lambda gabor: (_gabor(gabor, kernel.shape) - kernel).ravel(),
             np.clip(start, low + 1e-6, high - 1e-6),
             bounds=(low, high),
-            x_scale=np.array([np.abs(kernel).max(), 1, 1, 0.3, 0.05, 0.5, 1, 1]),
+            x_scale=np.array([1, 1, 1, 0.3, 0.05, 0.5, 1, 1]),
         )
         for start in _starts(kernel)
     ]
     best = min(found, key=lambda fit: fit.cost)
-    return _normal_form(best.x, 1 - 2 * best.cost / spread)
+    best.x[0] *= size
+    return _normal_form(best.x, max(0.0, 1 - 2 * best.cost / spread))
 
 
 def tuning_curve(kernel, frequency: float, orientations) -> np.ndarray:
@@ -107,6 +112,25 @@ def tuning_curve(kernel, frequency: float, orientations) -> np.ndarray:
     angles = np.asarray(orientations, np.float64).reshape(-1, 1, 1)
     along = np.cos(angles) * columns[None] + np.sin(angles) * rows[None]
     return np.abs((kernel[None] * np.exp(2j * np.pi * frequency * along)).sum((1, 2)))
+
+
+def plot_tuning(orientations, responses, *, title: str = ""):
+    """A `tuning_curve` as a matplotlib figure.
+
+    Args:
+      orientations: `[N]`, in radians; drawn in degrees.
+      responses: `[N]`, or name of a filter -> `[N]`, for several in one figure.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(4.5, 2.6), layout="constrained")
+    named = responses if isinstance(responses, dict) else {"": responses}
+    for name, curve in named.items():
+        axes.plot(np.degrees(orientations), curve, label=name)
+    axes.set(xlabel="orientation of a grating [degrees]", ylabel="response", title=title)
+    if any(named):
+        axes.legend()
+    return figure
 
 
 def _gabor(gabor, size):

@@ -21,7 +21,7 @@ class Histogram(NamedTuple):
 
 
 def tree_histograms(tree, *, bins: int = 50) -> dict[str, Histogram]:
-    """The histogram of every array of a tree, by its path.
+    """The histogram of every array of a tree that has values, by its path.
 
     Args:
       tree: parameters, or gradients such as `convnets.gradient` gives, as nested dicts.
@@ -36,6 +36,8 @@ def tree_histograms(tree, *, bins: int = 50) -> dict[str, Histogram]:
     found = {}
     for path, array in flatten_dict(jax.device_get(tree), sep="/").items():
         values = np.asarray(array, np.float64).ravel()
+        if not values.size:
+            continue
         if not np.isfinite(values).all():
             raise UserError(f"{path} has values that are not finite")
         counts, edges = np.histogram(values, bins)

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 
 from ..errors import UserError, unknown
-from ..ops import image
-from .units import endpoint_shapes, require_images, run_endpoints
+from ..ops import collective, image
+from .arguments import require_images
+from .units import endpoint_shapes, run_endpoints
 
 
 class Inversion(NamedTuple):
@@ -27,14 +28,14 @@ def invert_features(
 ) -> Inversion:  # fmt: skip
     """Images that are found from the features of others alone, from noise on.
 
-    `‖f(x) - f(x0)‖² / ‖f(x0)‖² + smoothness * sum of squared differences of neighbors` is made
-    small by Adam, pixels kept in [0, 1].
+    `‖f(x) - f(x0)‖² / ‖f(x0)‖² + smoothness * mean over pixels of the squared differences to the
+    next ones` is made small by Adam, pixels kept in [0, 1].
 
     Args:
-      model, variables, images, normalization: see `units`; images in [0, 1].
+      model, variables, images, normalization: see `convnets.visualize`; images in [0, 1].
       endpoint: whose features they are, a map or not.
-      smoothness: the weight of what is smooth against what is alike; the sum is over a pixel's two
-        neighbors and all channels, and the mean over pixels.
+      smoothness: the weight of what is smooth against what is alike; the next pixels are that to
+        the right and that below, and channels add up.
       steps, learning_rate: of Adam.
       seed: of the noise.
 
@@ -50,7 +51,7 @@ def invert_features(
     >>> invert_features(model, variables, images, "c3", steps=2).images.shape
     (1, 28, 28, 1)
     """
-    images = image.to_float(require_images(images))
+    images = image.to_float(require_images(images, normalization))
     shapes = endpoint_shapes(model, variables, images)
     if endpoint not in shapes:
         raise unknown("endpoint", endpoint, shapes)
@@ -60,7 +61,8 @@ def invert_features(
             f"{steps}, {learning_rate}"
         )
     features = _features(model, variables, images, normalization, endpoint)
-    noise = jax.random.uniform(jax.random.key(seed), images.shape)
+    keys = collective.example_keys(jax.random.key(seed), len(images))
+    noise = jax.vmap(jax.random.uniform, (0, None))(keys, images.shape[1:])
     found, state = noise, optax.adam(learning_rate).init(noise)
     descend = partial(_descend, model, variables, features, normalization)
     for _ in range(steps):

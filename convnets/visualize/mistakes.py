@@ -61,6 +61,8 @@ def plot_confusions(matrix, *, class_names=None):
     matrix = np.asarray(matrix)
     classes = len(matrix)
     names = [str(k) for k in range(classes)] if class_names is None else class_names
+    if matrix.shape != (classes, classes) or len(names) != classes:
+        raise UserError(f"expected a matrix [K, K] and K names, came {matrix.shape}, {len(names)}")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(10, 1.8 + 0.42 * classes)
     figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
@@ -99,7 +101,7 @@ def plot_mistakes(source, mistakes: Mistakes, *, class_names=None, columns: int 
         picture = picture if picture.shape[2] in (1, 3) else picture.mean(2, keepdims=True)
         shown = arrange_grid(picture[None], scale="none").squeeze()
         one.imshow(shown, "gray", vmin=0, vmax=1, interpolation="nearest")
-        one.set_title(f"{names[0]}, not {names[1]}\n({probability:.0%})", fontsize=8)
+        one.set_title(f"{names[0]}, taken for {names[1]}\n({probability:.0%})", fontsize=8)
     return figure
 
 
@@ -110,4 +112,10 @@ def _checked(probabilities, labels):
             f"expected probabilities [N, K] and labels [N], came {probabilities.shape} and "
             f"{labels.shape}"
         )
+    if labels.size and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
+        raise UserError(
+            f"labels are 0 to {probabilities.shape[1] - 1}, came {labels.min()} to {labels.max()}"
+        )
+    if np.isnan(probabilities).any():
+        raise UserError("there are probabilities that are no numbers (NaN)")
     return probabilities, labels

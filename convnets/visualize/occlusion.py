@@ -9,7 +9,8 @@ import numpy as np
 from ..errors import UserError
 from ..ops import image
 from ..ops.convolution import as_pair
-from .units import PREDICTED, Unit, read_unit, require_images, resolve_channel, run_endpoints
+from .arguments import require_images, require_range
+from .units import PREDICTED, Unit, read_unit, resolve_channel, run_endpoints
 
 
 def occlude(
@@ -19,7 +20,7 @@ def occlude(
     """How much a unit's activation falls when a square covers a pixel, over all such squares.
 
     Args:
-      model, variables, images, normalization: see `units`.
+      model, variables, images, normalization: see `convnets.visualize`.
       unit: by default the score of the class that is predicted for the whole image.
       window: height and width of what covers the image, an int or a pair.
       stride: pixels from one place of it to the next, an int or a pair, at most the window; the
@@ -40,7 +41,7 @@ def occlude(
     >>> occlude(model, variables, images, Unit(7), window=14, stride=14).shape
     (2, 28, 28)
     """
-    images = image.to_float(require_images(images))
+    images = image.to_float(require_images(images, normalization))
     unit = resolve_channel(model, variables, images, unit, normalization)
     size, window, stride = images.shape[1:3], as_pair(window), as_pair(stride)
     if not all(1 <= s <= w <= side for s, w, side in zip(stride, window, size)):
@@ -48,6 +49,7 @@ def occlude(
             f"expected 1 <= stride <= window <= the image's side; came stride {stride}, window "
             f"{window} for images of {size[0]}x{size[1]}"
         )
+    require_range("fill", fill, normalization)
     run = partial(_activation, model, variables, images, unit.channel, normalization, fill)
     run = partial(run, endpoint=unit.endpoint, place=unit.place)
     whole = np.asarray(run(np.zeros(size, bool)))

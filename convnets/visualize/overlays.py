@@ -14,8 +14,9 @@ def plot_attributions(images, attributions, *, names=None):
     Args:
       images: `[B, H, W, C]`, uint8, or floats in [0, 1].
       attributions: name of a method -> `[B, H, W, C]`, shown with 0 as gray, as `saliency`,
-        `guided_backpropagation` and `project_down` give them; or `[B, H, W]`, shown over the image
-        from blue (the smallest) to red (the largest), as `grad_cam`, `occlude` and `heat` do.
+        `guided_backpropagation` and `deconvnet` give them; or `[B, H, W]`, shown over the image
+        from blue (the smallest) to red (the largest), as `grad_cam`, `occlude` and `heat` do; or
+        `IntegratedGradients`.
       names: of the images, such as their classes, `[B]`; None for none.
 
     Raises: UserError for attributions of another shape.
@@ -23,6 +24,14 @@ def plot_attributions(images, attributions, *, names=None):
     import matplotlib.pyplot as plt
 
     images = np.asarray(image.to_float(images)).clip(0, 1)
+    attributions = {
+        name: getattr(found, "attributions", found) for name, found in attributions.items()
+    }
+    if not attributions or (names is not None and len(names) != len(images)):
+        raise UserError(
+            f"at least one method and a name for each of {len(images)} images, came "
+            f"{len(attributions)} and {'none' if names is None else len(names)}"
+        )
     for name, found in attributions.items():
         if np.shape(found)[:3] != images.shape[:3]:
             raise UserError(f"{name} {np.shape(found)} is not of the images {images.shape}")

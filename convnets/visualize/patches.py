@@ -11,23 +11,25 @@ from ..data import evaluation_batches
 from ..errors import UserError, unknown
 from ..models import trace_spans
 from ..ops import image
-from .deconvnet import project_down
+from .arguments import require_source
+from .deconvolution import deconvnet
 from .filters import plot_grid
 from .units import Unit, backbone_of, endpoint_shapes, run_endpoints
 
-GRAY = 128  # beyond the border of an image
+GRAY = {"uint8": 128, "uint16": 2**15}  # beyond the border of an image; 0.5 among floats
 
 
 class Strongest(NamedTuple):
     """The strongest activations of some channels `[K]` over a data set, each `[K, count]`, in
     descending order: their values, the examples' positions in the source, and the rows and columns
-    in the endpoint's map."""
+    in the map of the endpoint, which is named."""
 
     channels: np.ndarray
     values: np.ndarray
     examples: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
+    endpoint: str
 
 
 def find_strongest(
@@ -39,7 +41,7 @@ def find_strongest(
     The source is read once, by the batch; what is kept does not grow with it.
 
     Args:
-      model, variables, normalization: see `units`.
+      model, variables, normalization: see `convnets.visualize`.
       source: such as `dataset.test`.
       endpoint: one that is a map.
       channels: ints `[K]`; None for all of them.
@@ -64,51 +66,53 @@ def find_strongest(
         both = [np.concatenate(pair, 1) for pair in zip(best, found)]
         order = np.argsort(-both[0], 1, kind="stable")[:, :count]
         best = tuple(np.take_along_axis(x, order, 1) for x in both)
-    return Strongest(channels, *best)
+    return Strongest(channels, *best, endpoint)
 
 
 def cut_patches(model, source, endpoint: str, strongest: Strongest) -> np.ndarray:
     """What these units see: the images' parts in their receptive fields.
 
-    Returns: uint8 `[K, count, h, w, C]` of the size of the largest field, at most the image's; what
-      lies beyond the border of an image is gray. A unit at the border sees less, and what it sees
-      stands in its patch where it would stand in the middle of the image.
+    Returns: `[K, count, h, w, C]` of the images' dtype and of the size of the largest field, at
+      most the image's; what lies beyond the border of an image is gray. A unit at the border sees
+      less, and what it sees stands in its patch where it would stand in the middle of the image.
 
-    Raises: UserError for an endpoint that is not there or no map.
+    Raises: UserError for an endpoint or a source that is not the one of `strongest`.
     """
+    _check_found(source, endpoint, strongest)
     batches = [source.batch(examples)["image"] for examples in strongest.examples]
-    return _cut(model, source.image_shape, endpoint, strongest, batches, GRAY)
+    gray = GRAY.get(batches[0].dtype.name, 0.5)
+    return _cut(model, source.image_shape, endpoint, strongest, batches, gray)
 
 
 def project_patches(
     model, variables, source, endpoint: str, strongest: Strongest, *, normalization=None
 ) -> np.ndarray:
-    """The same activations projected down to the pixels, by `project_down`, in the same fields.
+    """The same activations projected down to the pixels, by `deconvnet`, in the same fields.
 
     Arguments as of `find_strongest`, which `strongest` is from.
 
     Returns: float32 `[K, count, h, w, C]`, to be seen beside the patches; 0 where they are gray.
 
-    Raises: UserError also for a network without a ReLU.
-
     Reference: Zeiler, Fergus 2014, figure 2.
     """
+    _check_found(source, endpoint, strongest)
     batches = []
     for channel, examples in zip(strongest.channels, strongest.examples):
         images, unit = source.batch(examples)["image"], Unit(int(channel), endpoint)
-        found = project_down(model, variables, images, unit, normalization=normalization)
+        found = deconvnet(model, variables, images, unit, normalization=normalization)
         batches.append(np.asarray(found))
     return _cut(model, source.image_shape, endpoint, strongest, batches, 0)
 
 
-def plot_patches(patches, projections=None, *, title: str = ""):
+def plot_patches(patches, projections=None, *, names=None, title: str = ""):
     """A row for each channel, as a matplotlib figure: patches, and their projections to the left.
 
     Args:
-      patches: `[K, count, h, w, C]`, of `cut_patches`.
+      patches: `[K, count, h, w, C]`, of `cut_patches`; floats in [0, 1].
       projections: of `project_patches`, each on a scale of its own around gray; or None.
+      names: of the rows, such as `strongest.channels`; None for none.
     """
-    rows = np.asarray(patches, np.float32) / 255
+    rows = np.asarray(image.to_float(patches))
     if projections is not None:
         largest = np.abs(projections).max((2, 3, 4), keepdims=True)
         projections = 0.5 + 0.5 * projections / np.where(largest == 0, 1, largest)
@@ -117,10 +121,24 @@ def plot_patches(patches, projections=None, *, title: str = ""):
     flat = rows.reshape(-1, *rows.shape[2:])
     if flat.shape[3] not in (1, 3):
         flat = flat.mean(3, keepdims=True)
-    return plot_grid(flat, columns=rows.shape[1], scale="none", title=title)
+    figure = plot_grid(flat, columns=rows.shape[1], scale="none", title=title)
+    height = rows.shape[2] + 1  # with the gap below
+    for number, name in enumerate([] if names is None else names):
+        place = number * height + height / 2
+        figure.axes[0].text(-2, place, str(name), ha="right", va="center", fontsize=8)
+    return figure
+
+
+def _check_found(source, endpoint, strongest):
+    require_source(source)
+    if endpoint != strongest.endpoint:
+        raise UserError(f"these activations are of {strongest.endpoint}, not of {endpoint}")
+    if strongest.examples.size and strongest.examples.max() >= len(source):
+        raise UserError(f"these activations are of another source than this of {len(source)}")
 
 
 def _check(model, variables, source, endpoint, channels):
+    require_source(source)
     shapes = endpoint_shapes(model, variables, np.empty((1, *source.image_shape), np.uint8))
     maps = {name: shape for name, shape in shapes.items() if len(shape) == 4}
     if endpoint not in maps:
@@ -149,6 +167,8 @@ def _cut(model, image_shape, endpoint, strongest, batches, beyond):
         picture = batches[place[0]][place[1]]
         top, bottom = spans.first_row[row], spans.last_row[row] + 1
         left, right = spans.first_column[column], spans.last_column[column] + 1
+        if top == bottom or left == right:  # it sees nothing but padding
+            continue
         inside = (
             slice(top - tops[row], bottom - tops[row]),
             slice(left - lefts[column], right - lefts[column]),
@@ -163,7 +183,7 @@ def _placed(first, last):
     Fields that the border cuts are shorter; one in the middle tells the length, and the side that
     does not lie at the border where the others start.
     """
-    length = int((last - first).max()) + 1
+    length = max(int((last - first).max()) + 1, 1)
     starts = np.where(first > 0, first, last + 1 - length)
     return starts, length
 

@@ -4,6 +4,8 @@ A model is traced to its program, and that is run operation by operation in a tr
 every model can be looked into as it is: no hook, no copy of a network, no switch in a layer.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.extend import source_info_util
@@ -16,7 +18,7 @@ UPPER = {"relu": jnp.inf, "relu6": 6.0}  # what they are jitted as, and where th
 OPENED = {"jit": "jaxpr", "pjit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
 
 
-def replace_relus(function, backward):
+def replace_relus(function, backward, *, required: bool = True):
     """The same function, whose ReLUs pass gradients in another way.
 
     ReLUs are `jax.nn.relu` and `jax.nn.relu6`, which are those of `convnets.layers` and of
@@ -26,8 +28,9 @@ def replace_relus(function, backward):
       function: of arrays and trees of them, whose values stay the same.
       backward: `f(inside, gradient) -> gradient`, of what arrives from above, and of where the
         input was in the range that a ReLU passes.
+      required: whether to refuse a function without a ReLU.
 
-    Raises: UserError for a function without a ReLU, and for one inside a loop or a branch.
+    Raises: UserError for such a function, and for a ReLU inside a loop or a branch.
 
     >>> twice = replace_relus(lambda x: jax.nn.relu(x), lambda inside, gradient: 2 * gradient)
     >>> twice(-1.0).item(), jax.grad(twice)(-1.0).item()
@@ -36,7 +39,7 @@ def replace_relus(function, backward):
 
     def replaced(*arguments):
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        if not _holds_relu(program.jaxpr):
+        if required and not _holds_relu(program.jaxpr):
             raise UserError("there is no ReLU in this network, whose gradient could be rectified")
         run = {name: _make_relu(upper, backward) for name, upper in UPPER.items()}
         outputs = evaluate(program.jaxpr, program.consts, jax.tree.leaves(arguments), relus=run)
@@ -49,7 +52,8 @@ def evaluate(program, constants, arguments, *, relus=None, additions=None):
     """The outputs of a program, a `Jaxpr`.
 
     Args:
-      relus: what is called in the place of a ReLU, by its name; None for the ReLUs themselves.
+      relus: what is called in the place of a ReLU, by its name; then jitted functions and
+        checkpoints are gone into. None for the ReLUs themselves.
       additions: variable of this program -> what is added to it as soon as it is computed.
     """
     additions = additions or {}
@@ -65,6 +69,12 @@ def evaluate(program, constants, arguments, *, relus=None, additions=None):
             equation.outvars, _apply(equation, [_read(values, v) for v in equation.invars], relus)
         )
     return [_read(values, variable) for variable in program.outvars]
+
+
+def inline(program, constants, shapes):
+    """The same program, a `ClosedJaxpr`, with what is jitted or checkpointed written out in it."""
+    opened = partial(evaluate, program, constants, relus={})
+    return jax.make_jaxpr(lambda *arguments: opened(arguments))(*shapes)
 
 
 def leads_to(program, source, target) -> bool:
@@ -86,7 +96,7 @@ def _apply(equation, operands, relus):
     name = equation.primitive.name
     if relus and (activation := relus.get(_relu_name(equation))):
         return [activation(*operands)]
-    if relus and name in OPENED:
+    if relus is not None and name in OPENED:
         inner = equation.params[OPENED[name]]
         jaxpr, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         return evaluate(jaxpr, constants, operands, relus=relus)

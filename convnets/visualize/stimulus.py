@@ -30,7 +30,7 @@ def best_stimulus(
     """The images of one contrast that drive a unit the most, as far as gradient ascent finds them.
 
     Args:
-      model, variables, normalization: see `units`.
+      model, variables, normalization: see `convnets.visualize`.
       image_shape: `(H, W, C)` of the images to be found.
       unit: with an int for its channel; a class, for the logits.
       contrast: the root mean square of the pixels' differences from gray (0.5), which is held:

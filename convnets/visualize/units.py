@@ -1,22 +1,19 @@
-"""What is looked at: the units of a network, by endpoint, channel and place.
+"""What is looked at: the units of a network, by endpoint, channel and place."""
 
-All of this room speaks of models, variables, images and units in one way. A model is a classifier
-or a backbone, run in evaluation; its variables are those of `TrainState.variables()`. Images are
-those of `convnets.prepare`: uint8, or floats in [0, 1], `[B, H, W, C]`, with the normalization that
-the network was trained with; or floats of any range that are prepared already, and no
-normalization. Gradients are those to the images before normalization, in units of [0, 1].
-"""
-
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
-from ..errors import UserError, unknown
+from ..errors import UserError, first_line, unknown
 from ..models import Classifier, Folded
 from ..ops import image
+from .arguments import require_images
 
 PLACES = ("max", "mean")
 
@@ -47,7 +44,7 @@ def compute_endpoints(model, variables, images, *, normalization=None) -> dict[s
     """The activation maps of every endpoint, in the order of computation.
 
     Args:
-      model, variables, images, normalization: see the head of this file.
+      model, variables, images, normalization: see `convnets.visualize`.
 
     Returns: arrays `[B, H', W', C']`, and `[B, K]` for what is no map.
 
@@ -58,8 +55,10 @@ def compute_endpoints(model, variables, images, *, normalization=None) -> dict[s
     >>> list(maps), maps["c3"].shape
     (['c1', 's2', 'c3', 's4', 'pre_logits', 'logits'], (2, 10, 10, 16))
     """
-    found = _compute(model, variables, require_images(images), normalization)
-    return {name: np.asarray(found[name]) for name in endpoint_shapes(model, variables, images)}
+    images = require_images(images, normalization)
+    names = endpoint_shapes(model, variables, images)
+    found = _compute(model, variables, images, normalization)
+    return {name: np.asarray(found[name]) for name in names}
 
 
 def run_endpoints(model, variables, images) -> dict:
@@ -68,8 +67,8 @@ def run_endpoints(model, variables, images) -> dict:
     endpoints = model.apply(variables, images, train=False, method=method)
     if not isinstance(endpoints, dict):
         raise UserError(
-            f"expected a classifier or a backbone, which have endpoints by name; came a "
-            f"{type(model).__name__}"
+            "expected a classifier or a backbone, a module that returns a dict of endpoints; came "
+            f"a {type(model).__name__}"
         )
     return endpoints
 
@@ -81,7 +80,19 @@ def backbone_of(model):
 
 
 def endpoint_shapes(model, variables, images) -> dict[str, tuple[int, ...]]:
-    """The endpoints' shapes for these images, in the order of computation, without running."""
+    """The endpoints' shapes for these images, in the order of computation, without running.
+
+    Raises: UserError for what is no model, and for variables or images that do not fit it.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"expected a flax.linen.Module for the model, came a {type(model).__name__}"
+        )
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(
+            'variables are {"params": …, …}, as state.variables() or model.init(…) gives them, not '
+            f"{'those of a model' if isinstance(variables, Mapping) else type(variables).__name__}"
+        )
     names = []  # a dict that passes through JAX comes back in alphabetical order
 
     def run(variables, images):
@@ -90,16 +101,25 @@ def endpoint_shapes(model, variables, images) -> dict[str, tuple[int, ...]]:
         return list(endpoints.values())
 
     images = jax.ShapeDtypeStruct(np.shape(images), jnp.float32)
-    shapes = jax.eval_shape(run, variables, images)
+    try:
+        shapes = jax.eval_shape(run, variables, images)
+    except FlaxError as error:
+        raise UserError(
+            f"images {images.shape} or variables are not those of this {type(model).__name__}: "
+            f"{first_line(error)}"
+        ) from None
     return {name: found.shape for name, found in zip(names, shapes)}
 
 
-def resolve_unit(model, variables, images, unit: Unit) -> Unit:
+def resolve_unit(model, variables, images, unit: Unit, normalization=None) -> Unit:
     """The same unit, its endpoint by name and its channels int32 `[B]` or None.
 
-    Raises: UserError for an endpoint, a channel or a place that is not there.
+    Raises: UserError for an endpoint, a channel or a place that is not there, for images that are
+      none, and for variables of another model.
     """
-    require_images(images)
+    require_images(images, normalization)
+    if not isinstance(unit, Unit):
+        raise UserError(f"a unit is Unit(channel, endpoint, place), as Unit({unit!r:.20})")
     shapes = endpoint_shapes(model, variables, images)
     endpoint = list(shapes)[-1] if unit.endpoint is None else unit.endpoint
     if endpoint not in shapes:
@@ -113,10 +133,8 @@ def resolve_unit(model, variables, images, unit: Unit) -> Unit:
                 f"{channel.dtype} of shape {channel.shape}"
             )
         if channel.min() < 0 or channel.max() >= shape[-1]:
-            raise UserError(
-                f"{endpoint} has the channels 0 to {shape[-1] - 1}, came {channel.min()} to "
-                f"{channel.max()}"
-            )
+            came = ", ".join(map(str, np.unique(channel)[:5]))
+            raise UserError(f"{endpoint} has the channels 0 to {shape[-1] - 1}, came {came}")
         channel = np.broadcast_to(channel.astype(np.int32), (len(images),))
     if isinstance(place, str):
         if place not in PLACES:
@@ -124,6 +142,7 @@ def resolve_unit(model, variables, images, unit: Unit) -> Unit:
     elif (
         len(shape) != 4
         or np.shape(place) != (2,)
+        or np.asarray(place).dtype.kind not in "iu"
         or not all(0 <= p < side for p, side in zip(place, shape[1:3]))
     ):
         raise UserError(f"{endpoint} has the shape {shape}: there is no place {place}")
@@ -134,7 +153,7 @@ def resolve_unit(model, variables, images, unit: Unit) -> Unit:
 
 def resolve_channel(model, variables, images, unit: Unit, normalization) -> Unit:
     """As `resolve_unit`; where it leaves the channel open, the strongest one in each image."""
-    unit = resolve_unit(model, variables, images, unit)
+    unit = resolve_unit(model, variables, images, unit, normalization)
     if unit.channel is None:
         maps = _compute(model, variables, images, normalization)[unit.endpoint]
         channel = np.asarray(strengths(maps, unit.place)).argmax(1).astype(np.int32)
@@ -159,14 +178,6 @@ def strengths(maps, place):
         rows = maps.reshape(len(maps), -1, maps.shape[3])
         return jnp.take_along_axis(rows, jnp.argmax(rows, 1, keepdims=True), 1)[:, 0]
     return maps[:, place[0], place[1]]
-
-
-def require_images(images):
-    """The images as an array, of rank 4 and not empty."""
-    images = images if isinstance(images, jax.Array) else np.asarray(images)
-    if images.ndim != 4 or not len(images):
-        raise UserError(f"expected images [B, H, W, C], came shape {images.shape}")
-    return images
 
 
 def _unfolded(model):

@@ -1,6 +1,7 @@
 """Steps along the gradient, against what they are by hand, and what a search finds."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from convnets.adversarial import (
+    deepfool,
     fast_gradient_sign,
     gradient_step,
     projected_gradient,
     random_signs,
 )
+from convnets.adversarial.victim import loss_gradient
 from convnets.errors import UserError
 
 from .victims import IMAGES, WEIGHTS, bent, labels_of, linear
@@ -85,6 +88,10 @@ def test_projected_steps_stay_near_and_are_the_strongest(norm, start):
     weaker = [IMAGES]
     if norm == "max":
         weaker.append(fast_gradient_sign(bent, IMAGES, labels, epsilon=epsilon))
+    else:
+        _, slope, _ = loss_gradient(bent, jnp.asarray(IMAGES), labels)
+        whole = epsilon * slope / jnp.sqrt(jnp.square(slope).sum((1, 2, 3), keepdims=True))
+        weaker.append(np.clip(IMAGES + whole, 0, 1))
     wrong = np.asarray(bent(attacked)).argmax(1) != labels
     for images in weaker:
         other = np.asarray(bent(jnp.asarray(images))).argmax(1) != labels
@@ -100,3 +107,25 @@ def test_what_is_no_attack_is_refused():
         projected_gradient(linear, IMAGES, LABELS, epsilon=0.1, norm="l1")
     with pytest.raises(UserError, match="at least 1 step"):
         projected_gradient(linear, IMAGES, LABELS, epsilon=0.1, steps=0)
+    with pytest.raises(UserError, match="step_size is at least 0"):
+        projected_gradient(linear, IMAGES, LABELS, epsilon=0.1, step_size=-1.0)
+    for attack in (fast_gradient_sign, random_signs, projected_gradient):
+        with pytest.raises(UserError, match="as 8 / 255, not 8"):
+            attack(linear, IMAGES, LABELS, KEYS, epsilon=8)
+    with pytest.raises(UserError, match="2 classes, not 50 and 1"):
+        deepfool(linear, IMAGES, classes=1)
+
+
+def test_what_is_no_batch_is_refused():
+    for attack in (fast_gradient_sign, projected_gradient):
+        with pytest.raises(UserError, match="came up to"):
+            attack(linear, 255 * IMAGES, LABELS, epsilon=0.1)
+        with pytest.raises(UserError, match="a label for each of 6 images"):
+            attack(linear, IMAGES, LABELS[:2], epsilon=0.1)
+        with pytest.raises(UserError, match="at least one"):
+            attack(linear, IMAGES[:0], LABELS[:0], epsilon=0.1)
+
+
+def test_attacks_are_called_alike():
+    for attack in (partial(gradient_step, rate=0.1), deepfool):
+        assert attack(linear, IMAGES, LABELS, KEYS).shape == IMAGES.shape

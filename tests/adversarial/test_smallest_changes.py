@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convnets.adversarial import cross_nearest_boundary, minimal_change
+from convnets.adversarial import deepfool, lbfgs, lbfgs_attack
 from convnets.errors import UserError
 
 from .victims import IMAGES, WEIGHTS, bent, labels_of, linear
@@ -28,7 +28,7 @@ def lengths(changes):
 
 
 def test_deepfool_goes_to_the_nearest_plane():
-    fooled = np.asarray(cross_nearest_boundary(linear, IMAGES, classes=3))
+    fooled = np.asarray(deepfool(linear, IMAGES, classes=3))
     assert (labels_of(linear, fooled) != LABELS).all()
     np.testing.assert_allclose(
         lengths(fooled - IMAGES), 1.02 * distances(IMAGES).min(1), rtol=1e-3, atol=1e-4
@@ -36,7 +36,7 @@ def test_deepfool_goes_to_the_nearest_plane():
 
 
 def test_deepfool_fools_what_is_not_linear():
-    fooled = np.asarray(cross_nearest_boundary(bent, IMAGES, classes=3))
+    fooled = np.asarray(deepfool(bent, IMAGES, classes=3))
     assert (labels_of(bent, fooled) != labels_of(bent)).all()
     assert fooled.min() >= 0
     assert fooled.max() <= 1
@@ -44,7 +44,7 @@ def test_deepfool_fools_what_is_not_linear():
 
 def test_lbfgs_finds_nearly_the_nearest_image_of_the_target():
     targets = distances(IMAGES).argmin(1)
-    found = minimal_change(linear, IMAGES[:3], targets[:3])
+    found = lbfgs_attack(linear, IMAGES[:3], targets[:3])
     assert found.fooled.all()
     np.testing.assert_array_equal(labels_of(linear, found.images), targets[:3])
     nearest = distances(IMAGES).min(1)[:3]
@@ -58,8 +58,46 @@ def test_lbfgs_says_where_nothing_fools():
     def one_class(images):
         return linear(images) * 0 + np.float32([[5, 0, 0]])
 
-    found = minimal_change(one_class, IMAGES[:1], [1], iterations=2)
+    found = lbfgs_attack(one_class, IMAGES[:1], [1], iterations=2)
     assert not found.fooled.any()
     np.testing.assert_array_equal(found.images, IMAGES[:1])
+
+
+def test_lbfgs_returns_what_fools_at_no_weight_alone(monkeypatch):
+    """Where only the loss by itself leads to the target, that image is the answer."""
+
+    def minimize(objective, clean, target, weight, iterations):
+        return (clean / 2, True) if weight == 0 else (clean, False)
+
+    monkeypatch.setattr(lbfgs, "_minimize", minimize)
+    target = (labels_of(linear, IMAGES[:1]) + 1) % 3
+    found = lbfgs_attack(linear, IMAGES[:1], target)
+    assert found.fooled.all()
+    np.testing.assert_allclose(found.images, IMAGES[:1] / 2)
+
+
+@pytest.mark.parametrize("steepness", [1.0, 100.0, 10_000.0])
+def test_changes_are_small_next_to_the_boundary_too(steepness):
+    """Of two pixels the larger one is the class: half of their difference each is the least."""
+
+    def classify(images):
+        return steepness * images.reshape(len(images), -1)
+
+    image = np.float32([0.51, 0.5]).reshape(1, 1, 2, 1)
+    least = 0.005  # of each pixel
+    found = lbfgs_attack(classify, image, [1])
+    assert found.fooled.all()
+    assert least * 0.99 < found.distortion[0] < least * 1.1
+    crossed = np.asarray(deepfool(classify, image)) - image
+    assert np.abs(crossed).max() < least * 1.05
+    np.testing.assert_array_equal(lbfgs_attack(classify, image, [0]).images, image)
+    assert lbfgs_attack(classify, image, [0]).fooled.all()
+
+
+def test_lbfgs_wants_a_target_for_each():
     with pytest.raises(UserError, match="a target for each"):
-        minimal_change(linear, IMAGES, [1])
+        lbfgs_attack(linear, IMAGES, [1])
+    with pytest.raises(UserError, match=r"classes 0 to 2, not \[99\]"):
+        lbfgs_attack(linear, IMAGES[:1], [99])
+    with pytest.raises(UserError, match="no boundary"):
+        deepfool(lambda images: linear(images)[:, :1], IMAGES)

@@ -50,6 +50,26 @@ def test_it_is_the_loss_on_attacked_images():
     assert evaluated[0] == plain(state.params, {}, BATCH, None)[0]
 
 
+@pytest.mark.parametrize("options", [{"steps": 1}, {"steps": 3}, {"steps": 3, "step_size": 0.5}])
+def test_what_it_is_trained_on_is_near(options):
+    """Within epsilon and [0, 1], and where the loss is larger; many steps begin at random."""
+    plain, given = convnets.classification_loss(LINEAR), []
+
+    def noting(params, batch_stats, batch, key):
+        given.append(batch["image"])
+        return plain(params, batch_stats, batch, key)
+
+    state, _ = start(LINEAR, plain)
+    loss_fn = adversarial_loss(noting, epsilon=0.1, share=0.0, **options)
+    worse, _ = loss_fn(state.params, {}, BATCH, jax.random.key(2))
+    clean, attacked = BATCH["image"] / 255, np.asarray(given[-1])
+    assert np.abs(attacked - clean).max() == pytest.approx(0.1, abs=1e-5)
+    assert 0 <= attacked.min() <= attacked.max() <= 1
+    assert worse > plain(state.params, {}, BATCH, None)[0]
+    again, _ = loss_fn(state.params, {}, BATCH, jax.random.key(2))
+    assert again == worse
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_the_same_numbers_under_every_compilation(steps):
     model = Normed()
@@ -73,3 +93,6 @@ def test_what_is_no_training_is_refused():
     for options in ({"epsilon": 0}, {"epsilon": 0.1, "share": 1}, {"epsilon": 0.1, "steps": 0}):
         with pytest.raises(UserError, match="adversarial training takes"):
             adversarial_loss(plain, **options)
+    for options in ({"step_size": 0.1}, {"step_size": 0.0, "steps": 2}):
+        with pytest.raises(UserError, match="step_size is above 0 and of several steps"):
+            adversarial_loss(plain, epsilon=0.1, **options)

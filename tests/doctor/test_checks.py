@@ -1,6 +1,7 @@
 """What each check says of data and states that are broken on purpose, and of sound ones."""
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import convnets
+from convnets.data.dataset import channel_statistics
 from convnets.data.sources import ArraySource
 from convnets.doctor import (
     check_batch_norm,
@@ -16,11 +18,13 @@ from convnets.doctor import (
     check_data,
     check_overfit,
     check_size,
+    measure_signals,
 )
+from convnets.doctor.data import _check_leakage, _digests
 from convnets.doctor.rate import _judge
 from convnets.layers import BatchNorm, Conv, Dense, constant, relu, zeros
 from convnets.ops import global_average_pool
-from convnets.ops.image import Normalization
+from convnets.ops.image import Normalization, prepare
 
 from ..small_runs import LINEAR, Normed, few_digits
 
@@ -55,13 +59,17 @@ def test_broken_data_are_told_apart():
         "normalization": dataclasses.replace(DIGITS, normalization=Normalization((0,), (1 / 255,))),
         "classes": with_train(images[labels != 3], labels[labels != 3]),
         "leakage": dataclasses.replace(DIGITS, test=leaky),
+        "splits": dataclasses.replace(
+            DIGITS, test=ArraySource(255 - DIGITS.test.images, DIGITS.test.labels)
+        ),
         "duplicates": with_train(images[[*range(120), 0, 1]], np.r_[labels, (labels[:2] + 1) % 10]),
         "labels": with_train(labels=rng.permutation(labels)),
     }
     for subject, dataset in cases.items():
         findings = {finding.subject: finding for finding in check_data(dataset)}
         # Without a trial, labels that tell nothing are no more than suspicious.
-        assert findings[subject].verdict == ("warning" if subject == "labels" else "wrong"), subject
+        suspicious = subject in ("labels", "splits")
+        assert findings[subject].verdict == ("warning" if suspicious else "wrong"), subject
         assert findings[subject].advice
     assert "no training image of 3" in _found(check_data(cases["classes"]), "classes")
     shares = {f.subject: f.value for f in check_data(cases["leakage"])}
@@ -120,9 +128,84 @@ def test_dead_units_are_counted_and_named():
     }
     assert next(f for f in dead if f.subject == "units").value == 100
     assert "of dense," in _found(dead, "units")
+    by_layer = dict(zip(("conv", "dense", "head"), measured(Deep(bias=-100.0))))
+    assert by_layer == {"conv": 1, "dense": 1, "head": 0}
     equal = check_collapse(Deep(zero=True), DIGITS, state_of(Deep(zero=True)))
     assert verdicts(equal)["weights"] == "wrong"
     assert "conv/kernel" in _found(equal, "weights")
+
+
+def measured(model):
+    """The share of dead units of each layer."""
+    images = prepare(DIGITS.train.images[:20], DIGITS.normalization)
+    variables = model.init(jax.random.key(0), images, train=False)
+    logits, signals = measure_signals(model, variables, images)
+    assert logits.shape == (20, 10)
+    return [signal.dead for signal in signals]
+
+
+class Squashing(nn.Module):
+    bias: float
+    squash: Callable
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = Dense(16, name="first")(images.reshape(len(images), -1))
+        bias = jnp.where(jnp.arange(16) < 12, self.bias, 0.0)[None]
+        return Dense(10, name="head")(self.squash(x + bias))
+
+
+@pytest.mark.parametrize("squash", [nn.sigmoid, jnp.tanh])
+@pytest.mark.parametrize("bias", [-12.0, 12.0])
+def test_saturated_units_are_counted(squash, bias):
+    """12 of 16 units are at their ends for every image; the gradient does reach them."""
+    model = Squashing(bias, squash)
+    findings = check_collapse(model, DIGITS, state_of(model))
+    assert verdicts(findings)["saturation"] == "warning"
+    assert next(f.value for f in findings if f.subject == "saturation") == 75
+    sound = Squashing(0.0, squash)
+    assert verdicts(check_collapse(sound, DIGITS, state_of(sound)))["saturation"] == "ok"
+
+
+def test_examples_without_a_label_and_a_single_image_break_nothing():
+    labels = DIGITS.train.labels.copy()
+    labels[::2] = -1
+    half = verdicts(check_data(with_train(labels=labels)))
+    assert half["classes"] == "ok"
+    one = with_train(DIGITS.train.images[:1], DIGITS.train.labels[:1])
+    (alone,) = check_batch_norm(LINEAR, one, state_of(LINEAR))
+    assert alone.verdict == "not checked"
+    assert verdicts(check_collapse(LINEAR, one, state_of(LINEAR)))["outputs"] == "not checked"
+    nothing = dataclasses.replace(DIGITS, test=DIGITS.test.select(np.arange(0)))
+    assert verdicts(check_data(nothing))["leakage"] == "not checked"
+
+
+def test_floats_count_as_they_are():
+    """What a function makes of images has its own range, and no normalization."""
+    floats = convnets.data.map_images(DIGITS, lambda images: np.float32(images) / 255)
+    findings = {finding.subject: finding for finding in check_data(floats)}
+    assert findings["range"].verdict == "ok"
+    assert findings["range"].value == 1
+    own = channel_statistics(DIGITS.train)
+    np.testing.assert_allclose(channel_statistics(floats.train), own, rtol=1e-5)
+    size = np.hypot(own.mean[0], own.std[0])
+    assert findings["normalization"].value == pytest.approx(size, rel=1e-5)
+
+
+def test_leaks_are_reckoned_up_from_the_sample_that_was_read(monkeypatch):
+    """Of 200 training images 50 are read; half of the test images are among the 200."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 8, 8, 1)).astype(np.uint8)
+    other = rng.integers(0, 256, (100, 8, 8, 1)).astype(np.uint8)
+    mixed = np.concatenate([images[:100], other])
+    digests = {"train": _digests(images[::4]), "test": _digests(mixed)}
+    finding = _check_leakage(digests, {"train": 200, "test": 200})
+    assert finding.value == 50
+    assert "reckoned from 50 of 200" in finding.found
+    digests = {"train": _digests(images), "validation": _digests(other), "test": _digests(other)}
+    finding = _check_leakage(digests, {"train": 200, "validation": 100, "test": 100})
+    assert (finding.value, finding.verdict) == (100, "wrong")
+    assert "images of test that are images of validation" in finding.found
 
 
 class Own(BatchNorm):

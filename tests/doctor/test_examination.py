@@ -39,7 +39,9 @@ def test_what_breaks_a_check_is_said_and_chance_is_found():
     assert "RuntimeError: at test it breaks" in collapse.found
     assert (reproduce.check, reproduce.verdict) == ("reproduce", "wrong")
     with pytest.raises(UserError, match="unknown check 'gradient'; did you mean 'gradients'"):
-        doctor.examine(LINEAR, few_digits(), checks=("gradient",))
+        doctor.examine(LINEAR, few_digits(), checks="gradient")
+    with pytest.raises(UserError, match="at least 1 step, not 0"):
+        doctor.examine(LINEAR, few_digits(), **OPTIONS | {"trial_steps": 0})
 
 
 def test_the_command_looks_at_options_and_at_a_run(tmp_path, capsys):

@@ -2,7 +2,9 @@
 
 import pytest
 
-from .claims import read_part
+import convnets
+
+from .claims import load, read_part
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,16 @@ def test_false_alarms_are_counted_as_they_are_declared(found):
             name for name in noticed if not setup.follows or not name.startswith(setup.follows)
         }
         assert set(result["false_alarms"]) == (set() if result["unseen"] else alarms)
+
+
+@pytest.mark.parametrize("name", ["labels shuffled", "rate 1000 times too small"])
+def test_the_doctor_of_today_diagnoses_them_too(name):
+    experiment = load("doctor_matrix")
+    setup, digits = experiment.ALL[name], convnets.load_dataset("digits")
+    checks = (setup.wrong.split(":")[0],)
+    result = experiment.examine(setup, digits, 1, 100, checks)
+    assert result["diagnosed"]
+    assert not result["false_alarms"]
 
 
 def test_five_more_were_tried(found):

@@ -82,13 +82,19 @@ def test_smooth_gradient_is_a_mean_over_noise():
     unit = Unit(2)
     key = jax.random.split(jax.random.key(5), 3)
     spread = 0.3 * np.ptp(IMAGES, (1, 2, 3), keepdims=True)
-    copies = [IMAGES + spread * np.asarray(jax.random.normal(k, IMAGES.shape)) for k in key]
+    places = [[jax.random.fold_in(k, place) for place in range(len(IMAGES))] for k in key]
+    noise = [[jax.random.normal(own, IMAGES.shape[1:]) for own in each] for each in places]
+    copies = [IMAGES + spread * np.array(each) for each in noise]
     expected = sum(saliency(MODEL, VARIABLES, x, unit, normalization=SCALED) for x in copies) / 3
     found = smooth_gradient(
         MODEL, VARIABLES, IMAGES, unit, samples=3, noise=0.3, seed=5, normalization=SCALED
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - plain).max() > 0
+    alone = smooth_gradient(
+        MODEL, VARIABLES, IMAGES[:1], unit, samples=3, noise=0.3, seed=5, normalization=SCALED
+    )
+    np.testing.assert_allclose(found[:1], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("unit", [Unit(), Unit([0, 2]), Unit(1, "conv2")], ids=str)

@@ -7,10 +7,10 @@ from convnets.data.sources import ArraySource
 from convnets.errors import UserError
 from convnets.visualize import (
     compute_endpoints,
-    embed,
     nearest_neighbors,
     plot_embedding,
     read_features,
+    tsne,
 )
 
 from .networks import classifier, random_images, random_variables
@@ -55,7 +55,7 @@ def test_clusters_stay_apart_in_the_plane():
     labels = np.repeat(np.arange(3), 20)
     features = 30 * np.eye(3, 8)[labels] + rng.normal(size=(60, 8))
     with threadpool_limits(1):  # so few points are not worth the waiting of threads for each other
-        points = embed(features, perplexity=10)
+        points = tsne(features, perplexity=10)
     assert points.shape == (60, 2)
     nearest = nearest_neighbors(points, points, count=6)[0][:, 1:]
     assert (labels[nearest] == labels[:, None]).all()
@@ -64,4 +64,4 @@ def test_clusters_stay_apart_in_the_plane():
     assert sum(len(part.get_offsets()) for part in figure.axes[0].collections) == 60
     plt.close(figure)
     with pytest.raises(UserError, match="between 0 and 60 features"):
-        embed(features, perplexity=60)
+        tsne(features, perplexity=60)

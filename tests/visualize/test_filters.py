@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from convnets.errors import UserError
-from convnets.visualize import arrange_grid, plot_grid, plot_maps
+from convnets.models import create_model
+from convnets.visualize import arrange_grid, first_filters, plot_grid, plot_maps
+
+from .networks import random_images, random_variables
 
 IMAGES = np.random.default_rng(0).normal(size=(5, 3, 4, 1)).astype(np.float32)
 
@@ -72,3 +75,20 @@ def test_maps_stand_channel_by_channel():
     plt.close(figure)
     with pytest.raises(UserError, match="of one image"):
         plot_maps(IMAGES)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "cifar_resnet8"])
+def test_the_first_filters_are_those_of_the_first_convolution(name):
+    model, images = create_model(name), random_images(1, 16, 3)
+    variables = random_variables(model, images)
+    filters = first_filters(model, variables, (16, 16, 3))
+    backbone = variables["params"]["backbone"]
+    kernel = backbone["conv1"]["kernel"]
+    np.testing.assert_array_equal(filters[2], kernel[..., 2])
+    assert len(filters) == kernel.shape[3]
+
+
+def test_a_network_without_convolution_has_none():
+    model, images = create_model("linear"), random_images(1, 16, 3)
+    with pytest.raises(UserError, match="no convolution in this Classifier"):
+        first_filters(model, random_variables(model, images), (16, 16, 3))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convnets.errors import UserError
-from convnets.visualize import GaborFit, evaluate_gabor, fit_gabor, tuning_curve
+from convnets.visualize import GaborFit, evaluate_gabor, fit_gabor, plot_tuning, tuning_curve
 
 
 def draw(rng):
@@ -59,6 +59,11 @@ def test_a_filter_is_tuned_to_its_own_orientation():
     gratings = np.cos(2 * np.pi * 0.2 * along[None] + phases[:, None, None])
     responses = (gratings * evaluate_gabor(gabor, (17, 17))[None]).sum((1, 2))
     np.testing.assert_allclose(curve[7], responses.max(), rtol=1e-3)
+    axes = plot_tuning(angles, curve, title="one").axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_data(), (np.degrees(angles), curve))
+    assert axes.get_title() == "one"
+    named = plot_tuning(angles, {"a": curve, "b": 2 * curve}).axes[0]
+    assert [text.get_text() for text in named.get_legend().get_texts()] == ["a", "b"]
 
 
 def test_what_is_no_filter_is_refused():

@@ -1,5 +1,6 @@
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from convnets.models import create_model
 from convnets.ops.image import Normalization, prepare
 from convnets.visualize import Unit, grad_cam
 
-from .networks import NORMALIZATION, classifier, random_images, random_variables
+from .networks import NORMALIZATION, TwoConvolutions, classifier, random_images, random_variables
 
 MODEL, IMAGES = classifier(), random_images()
 VARIABLES = random_variables(MODEL, IMAGES)
@@ -102,3 +103,17 @@ def test_what_is_no_map_before_the_unit_is_refused():
     variables = lenet.init(jax.random.key(0), digits, train=False)
     with pytest.raises(UserError, match="logits is not computed from c3"):
         grad_cam(lenet, variables, digits, endpoint="c3")
+    backbone = {"params": variables["params"]["backbone"]}
+    found = grad_cam(lenet.backbone, backbone, digits)  # of s4: from s2, past c3
+    expected = grad_cam(lenet.backbone, backbone, digits, endpoint="s2")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_endpoints_within_a_jitted_module_are_found():
+    variables, unit = {"params": VARIABLES["params"]["backbone"]}, Unit(1, "conv2")
+    jitted, plain = (
+        grad_cam(network(), variables, IMAGES, unit, endpoint="conv1")
+        for network in (nn.jit(TwoConvolutions), TwoConvolutions)
+    )
+    np.testing.assert_allclose(jitted, plain, atol=1e-6)
+    assert np.abs(plain).max() > 0

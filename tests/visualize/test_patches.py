@@ -1,18 +1,20 @@
+import flax.linen as nn
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from convnets.data.sources import ArraySource
 from convnets.errors import UserError
+from convnets.layers import Conv
 from convnets.ops.image import Normalization
 from convnets.visualize import (
     Strongest,
     Unit,
     compute_endpoints,
     cut_patches,
+    deconvnet,
     find_strongest,
     plot_patches,
-    project_down,
     project_patches,
 )
 
@@ -92,7 +94,7 @@ def test_projections_stand_where_their_patches_do():
     for row, channel in enumerate([4, 1]):
         for rank, example in enumerate(found.examples[row]):
             unit = Unit(channel, "conv2")
-            whole = np.asarray(project_down(MODEL, VARIABLES, IMAGES[example : example + 1], unit))
+            whole = np.asarray(deconvnet(MODEL, VARIABLES, IMAGES[example : example + 1], unit))
             part = projected[row, rank]
             np.testing.assert_allclose(np.square(part).sum(), np.square(whole).sum(), rtol=1e-4)
             top, left = 4 * found.rows[row, rank] - 1, 4 * found.columns[row, rank] - 1
@@ -106,7 +108,7 @@ def test_projections_stand_where_their_patches_do():
 
 def test_beyond_the_border_a_patch_is_gray():
     places = [np.array([[x, y, z]]) for x, y, z in ((0, 1, 2), (0, 1, 4), (0, 4, 1))]
-    strongest = Strongest(np.zeros(1, int), np.zeros((1, 3)), *places)
+    strongest = Strongest(np.zeros(1, int), np.zeros((1, 3)), *places, "conv2")
     patches = cut_patches(MODEL, SOURCE, "conv2", strongest)[0]
     assert np.array_equal(patches[0][1:, 1:], IMAGES[0, :8, :8])
     assert (patches[0][0] == 128).all()
@@ -125,5 +127,25 @@ def test_what_is_not_there_is_refused():
         find_strongest(MODEL, VARIABLES, SOURCE, "conv2", [5])
     with pytest.raises(UserError, match="at least 1 activation"):
         find_strongest(MODEL, VARIABLES, SOURCE, "conv2", count=0)
+    found = find_strongest(MODEL, VARIABLES, SOURCE, "conv2")
+    with pytest.raises(UserError, match="are of conv2, not of conv1"):
+        cut_patches(MODEL, SOURCE, "conv1", found)
+    with pytest.raises(UserError, match="of another source than this of 2"):
+        cut_patches(MODEL, ArraySource(IMAGES[:2], np.zeros(2, int)), "conv2", found)
+    with pytest.raises(UserError, match="such as dataset.test, came a ndarray"):
+        find_strongest(MODEL, VARIABLES, IMAGES, "conv2")
     with pytest.raises(UserError, match="unknown endpoint of images 'conv3'"):
-        cut_patches(MODEL, SOURCE, "conv3", find_strongest(MODEL, VARIABLES, SOURCE, "conv2"))
+        cut_patches(MODEL, SOURCE, "conv3", found._replace(endpoint="conv3"))
+
+
+def test_a_unit_that_sees_padding_alone_has_a_gray_patch():
+    class Padded(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return {"conv": Conv(1, 1, padding=1, name="conv")(x)}
+
+    source = ArraySource(np.full((1, 5, 6, 1), 200, np.uint8), np.zeros(1, int))
+    variables = {"params": {"conv": {"kernel": -np.ones((1, 1, 1, 1)), "bias": np.zeros(1)}}}
+    found = find_strongest(Padded(), variables, source, "conv")
+    assert (found.rows, found.columns) == (0, 0)  # 0, where pixels are below it
+    assert cut_patches(Padded(), source, "conv", found).ravel().tolist() == [128]

@@ -5,7 +5,7 @@ import pytest
 from convnets.errors import UserError
 from convnets.models import create_backbone, create_model, fold_batch_norm
 from convnets.ops.image import Normalization, prepare
-from convnets.visualize import Unit, compute_endpoints
+from convnets.visualize import Unit, compute_endpoints, saliency
 from convnets.visualize.units import backbone_of, read_unit, resolve_channel, resolve_unit
 
 from .networks import NORMALIZATION, classifier, random_images, random_variables
@@ -67,7 +67,7 @@ def test_a_unit_is_one_activation_of_each_image(unit, expected):
     ("unit", "message"),
     [
         (Unit(0, "conv3"), "unknown endpoint 'conv3'; did you mean 'conv"),
-        (Unit(3), "logits has the channels 0 to 2, came 3 to 3"),
+        (Unit(3), "logits has the channels 0 to 2, came 3"),
         (Unit([0, 1, 2]), r"ints \[2\] for as many images"),
         (Unit(0.5), "float64"),
         (Unit(0, "conv2", "center"), "unknown place 'center'"),
@@ -80,6 +80,33 @@ def test_a_unit_is_one_activation_of_each_image(unit, expected):
 def test_a_unit_that_is_not_there_is_refused(unit, message):
     with pytest.raises(UserError, match=message):
         resolve_unit(MODEL, VARIABLES, IMAGES, unit)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"unit": 3}, r"as Unit\(3\)"),
+        ({"model": "lenet5"}, "flax.linen.Module for the model, came a str"),
+        ({"variables": {}}, "those of a model"),
+        ({"variables": None}, "not NoneType"),
+        ({"variables": {"params": {}}}, "are not those of this"),
+        ({"images": IMAGES[..., :1]}, "are not those of this"),
+        ({"images": IMAGES.astype(np.int64)}, "came int64"),
+        ({"images": 255 * IMAGES}, "divide bytes by 255"),
+        ({"images": np.nan * IMAGES}, "not finite"),
+        ({"images": IMAGES[:0]}, "there are no images"),
+        ({"normalization": (0.5, 0.5)}, "a convnets.Normalization"),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else "",
+)
+def test_what_does_not_fit_is_refused_in_one_line(given, message):
+    usual = {"model": MODEL, "variables": VARIABLES, "images": IMAGES, "unit": Unit(0)}
+    usual["normalization"] = Normalization((0.5, 0.5), (1.0, 1.0))
+    arguments = usual | given
+    unit, normalization = arguments.pop("unit"), arguments.pop("normalization")
+    with pytest.raises(UserError, match=message) as refusal:
+        saliency(*arguments.values(), unit, normalization=normalization)
+    assert "\n" not in str(refusal.value)
 
 
 def test_images_have_four_axes():

@@ -18,23 +18,28 @@ def rectified(inside, gradient):
     return jnp.maximum(gradient, 0)
 
 
-def project_down(model, variables, images, unit: Unit = PREDICTED, *, normalization=None):
+def itself(activation):
+    """What goes down from a unit is its activation, of whatever sign."""
+    return activation
+
+
+def deconvnet(model, variables, images, unit: Unit = PREDICTED, *, normalization=None):
     """The pattern of pixels that a unit's activation is made of.
 
-    Every other unit of the endpoint is set to zero, the activation itself goes down: it is the
-    weight of the whole. In a network without ReLUs this is the gradient times the activation; in
-    one with a single unit that is never rectified, too. Differs from the paper where its network
-    does not reach: batch norm, means and sums pass what their gradient passes, and local response
-    normalization, which the paper leaves out on the way down, as well.
+    Every other unit of the endpoint is set to zero, the activation itself goes down. In a network
+    without ReLUs, linear or of other activations, which keep their derivative, this is the gradient
+    times the activation. Differs from the paper where its network does not reach: batch norm, means
+    and sums pass what their gradient passes, and local response normalization, which the paper
+    leaves out on the way down, as well.
 
     Args:
-      model, variables, images, normalization: see `units`.
+      model, variables, images, normalization: see `convnets.visualize`.
       unit: by default the score of the predicted class; the paper's are the strongest activations
         of a channel, `Unit(channel, endpoint)`.
 
     Returns: float32 `[B, H, W, C]`.
 
-    Raises: UserError for a unit that is not there, and for a network without a ReLU.
+    Raises: UserError for a unit that is not there, and for a ReLU inside a loop.
 
     Reference: Zeiler, Fergus 2014, "Visualizing and understanding convolutional networks", section
     2.1. That it is a backward pass: Simonyan, Vedaldi, Zisserman 2014, section 4.
@@ -43,9 +48,8 @@ def project_down(model, variables, images, unit: Unit = PREDICTED, *, normalizat
     >>> from convnets import create_model
     >>> model, images = create_model("cifar_plain8"), jnp.ones((2, 8, 8, 3))
     >>> variables = model.init(jax.random.key(0), images, train=False)
-    >>> project_down(model, variables, images, Unit(3, "stage1")).shape
+    >>> deconvnet(model, variables, images, Unit(3, "stage1")).shape
     (2, 8, 8, 3)
     """
-    unit = resolve_unit(model, variables, images, unit)
-    values, found = unit_gradient(model, variables, images, unit, normalization, rectified)
-    return values[:, None, None, None] * found
+    unit = resolve_unit(model, variables, images, unit, normalization)
+    return unit_gradient(model, variables, images, unit, normalization, rectified, itself)[1]
