@@ -176,7 +176,8 @@ def test_examples_without_a_label_and_a_single_image_break_nothing():
     (alone,) = check_batch_norm(LINEAR, one, state_of(LINEAR))
     assert alone.verdict == "not checked"
     assert verdicts(check_collapse(LINEAR, one, state_of(LINEAR)))["outputs"] == "not checked"
-    nothing = dataclasses.replace(DIGITS, test=DIGITS.test.select(np.arange(0)))
+    empty = DIGITS.test.select(np.arange(0))
+    nothing = dataclasses.replace(DIGITS, test=empty, validation=None)
     assert verdicts(check_data(nothing))["leakage"] == "not checked"
 
 
