@@ -17,7 +17,9 @@ def doctor(
     """Look for what keeps a network from learning: a verdict, a number and what to do, each.
 
     With --workdir the run in that folder is looked at, by its own model, data and options; else
-    what --model, --data and the other options say. Ends with exit code 1 where something is wrong.
+    what --model, --data and the other options say. A short training is made anew; batch norm and
+    dead units are looked at in the run's checkpoint, where there is one. Ends with exit code 1
+    where something is wrong.
 
     Args:
       checkpoint: Of the run in workdir: last, best (on validation), or a step.

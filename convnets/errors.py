@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MANY = 40  # names that are told at most
+
 
 class UserError(ValueError):
     """Bad input: what was expected, what came, what to try. A shell shows no traceback."""
@@ -35,11 +37,14 @@ def first_line(error: Exception) -> str:
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
-    """The nearest of some names, or all of them where none is near.
+    """The nearest of some names, or where none is near all of them, or the first of many.
 
     >>> suggest("norn", ["norm", "dropout"]), suggest("depth", [])
     ("did you mean 'norm'?", 'known: none')
     """
     names = sorted(names)
     nearest = difflib.get_close_matches(str(name), names, n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"
+    if nearest:
+        return f"did you mean {nearest[0]!r}?"
+    more = f", … ({len(names)} in all)" if len(names) > MANY else ""
+    return f"known: {', '.join(names[:MANY]) or 'none'}{more}"

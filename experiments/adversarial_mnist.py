@@ -90,7 +90,8 @@ def run(config: Config, dataset, training: str, seed: int) -> dict:
     )
     require_whole(result)
     trained = round(time.monotonic() - begin, 1)
-    classify = adversarial.as_function(model, result.state)
+    state = result.state
+    classify = adversarial.as_function(model, state.variables(), normalization=state.normalization)
     return {
         "training_seconds": trained,
         **attack_set(config, classify, dataset.test, seed),

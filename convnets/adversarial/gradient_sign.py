@@ -137,9 +137,9 @@ def projected_gradient(
     if steps < 1:
         raise UserError(f"at least 1 step, not {steps}")
     require_size(epsilon, norm)
-    step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    if step_size < 0:
+    if step_size is not None and step_size < 0:
         raise UserError(f"step_size is at least 0, not {step_size}")
+    step_size = 2.5 * epsilon / steps if step_size is None else step_size
     clean = as_images(images, labels)
 
     def project(x):

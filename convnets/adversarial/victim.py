@@ -1,6 +1,6 @@
 """What is attacked: a function from images in [0, 1] to logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -27,12 +27,18 @@ def as_function(model, variables, *, normalization=None) -> Classify:
     Returns: `images [B, H, W, C] -> logits [B, K]`, of uint8 images or floats in [0, 1], so that
     all distances to them are in pixels of [0, 1].
 
+    Raises: UserError for what are no variables.
+
     >>> from convnets import create_model
     >>> model, images = create_model("linear"), jnp.zeros((2, 8, 8, 1))
     >>> variables = model.init(jax.random.key(0), images, train=False)
     >>> as_function(model, variables)(images).shape
     (2, 10)
     """
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(
+            f'variables are {{"params": …}}, as state.variables(), not {type(variables).__name__}'
+        )
     variables = {name: tree for name, tree in variables.items() if tree}
     return partial(_classify, model, variables, normalization)
 
@@ -53,11 +59,11 @@ def as_images(images, labels=None):
     """
     if np.ndim(images) != 4 or not len(images):
         raise UserError(f"expected images [B, H, W, C], at least one, came {np.shape(images)}")
+    if not isinstance(images, jax.core.Tracer) and np.asarray(images).dtype.kind == "f":
+        largest = np.abs(np.asarray(images, np.float32)).max()
+        if not largest <= BRIGHTEST:
+            raise UserError(f"images are uint8 or floats in [0, 1], came up to {largest:.4g}")
     images = to_float(images)
-    if not isinstance(images, jax.core.Tracer) and not jnp.abs(images).max() <= BRIGHTEST:
-        raise UserError(
-            f"images are uint8 or floats in [0, 1], came up to {float(jnp.abs(images).max()):.4g}"
-        )
     if labels is not None and np.shape(labels) != (len(images),):
         raise UserError(f"expected a label for each of {len(images)} images, not {labels!r:.60}")
     return images

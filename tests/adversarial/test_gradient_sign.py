@@ -126,6 +126,14 @@ def test_what_is_no_batch_is_refused():
             attack(linear, IMAGES[:0], LABELS[:0], epsilon=0.1)
 
 
+def test_sizes_may_be_looked_for_within_a_jit():
+    def attack(epsilon):  # of images that are constants there
+        return projected_gradient(linear, IMAGES, LABELS, epsilon=epsilon, steps=2)
+
+    expected = projected_gradient(linear, IMAGES, LABELS, epsilon=0.1, steps=2)
+    np.testing.assert_allclose(jax.jit(attack)(0.1), expected, atol=1e-6)
+
+
 def test_attacks_are_called_alike():
     for attack in (partial(gradient_step, rate=0.1), deepfool):
         assert attack(linear, IMAGES, LABELS, KEYS).shape == IMAGES.shape

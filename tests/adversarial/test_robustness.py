@@ -8,6 +8,7 @@ import pytest
 
 import convnets
 from convnets.adversarial import as_function, fast_gradient_sign, random_signs, robust_accuracy
+from convnets.errors import UserError
 
 from ..small_runs import LINEAR, few_digits
 
@@ -36,6 +37,11 @@ def test_every_example_counts_once_whatever_the_batch(victim, attack):
     assert whole["l2_norm"] == pytest.approx(parts["l2_norm"], rel=1e-5)
     right = np.asarray(classify(dataset.test.images)).argmax(1) == dataset.test.labels
     assert whole["accuracy"] == right.mean()
+
+
+def test_a_state_is_not_taken_for_variables():
+    with pytest.raises(UserError, match=r"as state.variables\(\), not TrainState"):
+        as_function(LINEAR, convnets.TrainState(*[None] * 7))
 
 
 def test_the_normalization_is_inside(victim):

@@ -8,6 +8,7 @@ from convnets.errors import UserError
 from convnets.ops.image import Normalization
 from convnets.visualize import (
     Unit,
+    attribution,
     compute_endpoints,
     guided_backpropagation,
     heat,
@@ -114,11 +115,22 @@ def test_integrated_gradients_sum_to_the_difference_of_the_scores(unit):
     assert np.any(np.abs(plain - found.difference) > 0.02 * np.abs(found.difference))
 
 
-def test_integrated_gradients_tell_where_they_end_too_early():
-    found = integrated_gradients(
-        MODEL, VARIABLES, IMAGES, Unit(1), tolerance=1e-9, most=16, normalization=SCALED
-    )
-    assert found.gap.max() > 1e-9
+def test_integrated_gradients_tell_where_they_end_too_early(monkeypatch):
+    """16 steps have 17 ends, 32 steps 33: what the steps before computed is not computed anew."""
+    taken, unit_gradient = [], attribution.unit_gradient
+
+    def counted(*arguments):
+        taken.append(1)
+        return unit_gradient(*arguments)
+
+    monkeypatch.setattr(attribution, "unit_gradient", counted)
+    for most, ends in ((16, 17), (40, 33)):
+        taken.clear()
+        found = integrated_gradients(
+            MODEL, VARIABLES, IMAGES, Unit(1), tolerance=1e-9, most=most, normalization=SCALED
+        )
+        assert len(taken) == ends
+        assert found.gap.max() > 1e-9
 
 
 def test_what_cannot_be_is_refused():
