@@ -161,6 +161,8 @@ def figure(archive: dict):
     for axis in axes[:2]:
         axis.set_ylabel("test error, mean of the seeds [%]")
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(lambda x, place: f"{x:g}" if x in (2, 3, 5, 20) else "")
     axes[0].legend(fontsize=8)
     axes[2].set_xlabel("updates between fetch and application")
     axes[2].set_ylabel("share of pushes [%]")

@@ -101,7 +101,7 @@ def plot_mistakes(source, mistakes: Mistakes, *, class_names=None, columns: int 
         picture = picture if picture.shape[2] in (1, 3) else picture.mean(2, keepdims=True)
         shown = arrange_grid(picture[None], scale="none").squeeze()
         one.imshow(shown, "gray", vmin=0, vmax=1, interpolation="nearest")
-        one.set_title(f"{names[0]}, taken for {names[1]}\n({probability:.0%})", fontsize=8)
+        one.set_title(f"{names[0]}, taken for\n{names[1]} ({probability:.0%})", fontsize=8)
     return figure
 
 

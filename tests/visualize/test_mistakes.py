@@ -51,7 +51,7 @@ def test_mistakes_are_shown_with_what_they_are():
     assert len(figure.axes) == 6
     for number, axes in enumerate(figure.axes[:4]):
         label, guess = found.labels[number], found.predictions[number]
-        assert axes.get_title().startswith(f"{label}, taken for {guess}\n(")
+        assert axes.get_title().startswith(f"{label}, taken for\n{guess} (")
         shown = axes.images[0].get_array()
         np.testing.assert_allclose(shown, images[found.examples[number]] / 255, rtol=1e-5)
     plt.close(figure)
