@@ -58,6 +58,7 @@ def _show(row, name, pictures, titles):
     for axes, picture, title in zip(row, pictures, titles):
         if picture.shape[2] not in (1, 3):
             picture = picture.mean(2, keepdims=True)
-        axes.imshow(picture.squeeze().clip(0, 1), cmap="gray", vmin=0, vmax=1)
+        shown = picture.squeeze().clip(0, 1)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set(xticks=[], yticks=[])
