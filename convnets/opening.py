@@ -26,7 +26,7 @@ def opened(plan, identity, saved, state, progress):
     """
     workdir, patience = plan.options.workdir, plan.options.early_stopping
     config = plan.config(identity)
-    require_same_settings(parallel.first_decides(lambda: config), config)
+    require_same_settings(parallel.first_decides(lambda: config, "the settings"), config)
     if workdir is None:
         yield state, Record(patience=patience)
         return
@@ -49,7 +49,7 @@ def opened(plan, identity, saved, state, progress):
                 journal.write_config(workdir, config)
             return host, history
 
-        host, history = parallel.first_decides(open_workdir)
+        host, history = parallel.first_decides(open_workdir, "the opening of the workdir")
         mine = workdir if parallel.is_first() else None
         yield state, Record(mine, checkpoints, host, history, patience)
 

@@ -154,7 +154,8 @@ def _read_config(known):
     given = {name: getattr(known, name) for name in kinds if getattr(known, name) is not None}
     with contextlib.suppress(ValueError):  # then the real parser says what is wrong
         connect(ProcessOptions(**{name: kinds[name](text) for name, text in given.items()}))
-    return parallel.first_decides(partial(journal.read_config, known.workdir))
+    read = partial(journal.read_config, known.workdir)
+    return parallel.first_decides(read, "the config of the run to resume")
 
 
 def split_command(args: list[str]) -> tuple[list[str], list[str]]:

@@ -215,3 +215,30 @@ def test_processes_end_with_a_launcher_that_is_killed():
             return
         time.sleep(0.1)
     raise AssertionError("the child outlived its parent")
+
+
+def start_two(*of_each):
+    """`train` in two processes, each with words of its own."""
+    place = ("--coordinator", f"127.0.0.1:{launching.find_free_port()}", "--num-processes", 2)
+    flags = {"XLA_FLAGS": shell.flags_for_one_device()}
+    return [
+        shell.start("train", *words, *place, "--process-id", index, **flags)
+        for index, words in enumerate(of_each)
+    ]
+
+
+def ends_of(processes):
+    """Exit code, output and errors of each."""
+    said = [process.communicate(timeout=120) for process in processes]
+    assert not [error for _, error in said if "Traceback" in error]
+    return [(process.returncode, *each) for process, each in zip(processes, said)]
+
+
+def test_a_workdir_of_process_0_alone_is_that_of_the_run(tmp_path):
+    words = ("--model", "linear", "--steps", 4, "--batch-size", 40, "--validation", 0.1)
+    both = ends_of(start_two((*words, "--workdir", tmp_path), words))
+    assert [code for code, *_ in both] == [0, 0], both
+    assert steps_in(tmp_path) == [4]
+    (one, _, _), (two, _, _) = ends_of(start_two(words, (*words, "--workdir", tmp_path / "two")))
+    assert (one, two) == (0, 0)
+    assert not (tmp_path / "two").exists()

@@ -148,7 +148,7 @@ def warm_up_collectives(mesh: Mesh) -> None:
             out_specs=rest,
         )
         total = jax.jit(total).lower(ones).compile()
-        wait_for_others()
+        wait_for_others("the first collective")
         jax.block_until_ready(total(ones))
 
 
@@ -174,23 +174,35 @@ def is_first() -> bool:
     return not _are_many() or jax.process_index() == 0
 
 
-def first_decides(decision: Callable):
+def first_decides(decision: Callable, what: str = "a decision"):
     """What `decision()` returns on process 0, on every process; elsewhere it is not called.
 
     Args:
       decision: returns JSON data. A UserError of it is raised on every process.
+      what: the name of what is decided, by which processes that do not do the same are found out.
 
     >>> first_decides(lambda: {"step": 3})
     {'step': 3}
     """
-    return _process_group().decide(decision) if _are_many() else decision()
+    return _process_group().decide(decision, what) if _are_many() else decision()
 
 
-def wait_for_others() -> None:
-    """Returns when every process has come here; at once for a process by itself. To be called
-    before what process 0 has written is read by others."""
+def all_agree(check: Callable[[], None], what: str) -> None:
+    """Makes a check on every process, and raises the UserError of one that refuses on all.
+
+    >>> all_agree(lambda: None, "the settings")
+    """
     if _are_many():
-        _process_group().wait_for_others()
+        _process_group().agree(check, what)
+    else:
+        check()
+
+
+def wait_for_others(what: str = "a barrier") -> None:
+    """Returns when every process has come here; at once for a process by itself. To be called
+    before what process 0 has written is read by others. For `what` see `first_decides`."""
+    if _are_many():
+        _process_group().wait_for_others(what)
 
 
 def broadcast_arrays(tree):
