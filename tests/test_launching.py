@@ -239,6 +239,9 @@ def test_a_workdir_of_process_0_alone_is_that_of_the_run(tmp_path):
     both = ends_of(start_two((*words, "--workdir", tmp_path), words))
     assert [code for code, *_ in both] == [0, 0], both
     assert steps_in(tmp_path) == [4]
-    (one, _, _), (two, _, _) = ends_of(start_two(words, (*words, "--workdir", tmp_path / "two")))
-    assert (one, two) == (0, 0)
-    assert not (tmp_path / "two").exists()
+
+
+def test_what_process_0_refuses_is_said_by_both_and_neither_is_aborted():
+    for code, _, error in ends_of(start_two(*[("--workdir", "/proc/x", "--steps", 4)] * 2)):
+        assert code == 2, error
+        assert error == "convnets: cannot write to /proc/x: No such file or directory\n"

@@ -17,12 +17,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
 from ..errors import LostProcessError, UserError, first_line
 from .decisions import LONG, Decisions, PartedError
+from .rendezvous import is_there
 from .torn_collectives import is_torn
 
 EVERY = 1.0  # seconds between two signs of life
@@ -38,10 +39,12 @@ class ProcessGroup:
     Args:
       client: of JAX's coordination service.
       index, count: which of how many processes this one is.
+      connections: to the others, as `rendezvous.meet` gives them, that close when those are gone.
     """
 
-    def __init__(self, client, index: int, count: int):
+    def __init__(self, client, index: int, count: int, connections: Sequence = ()):
         self._client, self.index, self.count = client, index, count
+        self._connections = connections
         self._decisions, self._trainings = Decisions(client, index, count), 0
         self._lock = threading.Lock()
         self._training = None
@@ -178,8 +181,8 @@ class ProcessGroup:
                 self.decide(lambda: None, "its end")
         if self.failed:
             self._set(f"left/{self.index}", "")
-            last = time.monotonic() + (0 if self.index else GRACE + 5 * EVERY)
-            while time.monotonic() < last and len(self._all("left")) < self.count:
+            last = time.monotonic() + (0 if self.index else 2 * GRACE)
+            while time.monotonic() < last and not self._are_gone():
                 time.sleep(0.2)
         else:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -187,6 +190,13 @@ class ProcessGroup:
         self._closed = True
         self._wake.set()
         self._thread.join(GRACE)
+        for connection in self._connections:
+            connection.detach()  # the system closes it, when all is done
+
+    def _are_gone(self):
+        """Whether the others have left, and their processes have ended too: JAX would abort one
+        that outlives the coordinator, however little is left to do."""
+        return len(self._all("left")) == self.count and not any(map(is_there, self._connections))
 
     def _find_reason(self, torn):
         """Exit code, and why a collective was torn: what another has found, or who is silent."""

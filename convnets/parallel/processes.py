@@ -27,6 +27,7 @@ from .rendezvous import meet, parse_address
 CONNECT_TIMEOUT = 120.0  # seconds
 HEARTBEAT_TIMEOUT = 60  # seconds without JAX's own sign of life, after which JAX ends all
 CHUNK = 2**24  # bytes of a broadcast in one collective
+_CONNECTIONS = []  # of this process to the others: they are to stay open until it ends
 
 
 def connect(
@@ -81,7 +82,7 @@ def connect(
         raise UserError("this process is connected already")
     bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator)
     listen = parse_address(bind) if process_id == 0 else (host, port)
-    own = meet(*listen, num_processes, process_id, timeout=timeout)
+    own, connections = meet(*listen, num_processes, process_id, timeout=timeout)
     # JAX's own notice of a signal would take SIGTERM from Python for good.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
@@ -96,6 +97,7 @@ def connect(
     )
     if own not in ("0.0.0.0", "::"):
         jax_internals.keep_collectives_on(own)
+    _CONNECTIONS.extend(connections)
     _process_group()
     warm_up_collectives(create_mesh())
 
@@ -110,7 +112,7 @@ def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tup
 @functools.cache
 def _process_group() -> ProcessGroup:
     """This process's group, which is told of what ends the process."""
-    group = ProcessGroup(*jax_internals.coordination())
+    group = ProcessGroup(*jax_internals.coordination(), _CONNECTIONS)
     hook = sys.excepthook
 
     def tell(kind, error, trace):

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -340,3 +341,19 @@ def test_what_one_process_refuses_is_refused_by_all():
         own.wait_for_others()
 
     assert run_in_each(3, work) == [None] * 3
+
+
+def test_after_a_failure_the_coordinator_outlives_the_others():
+    """Not only their leaving: what is left of their end would be aborted."""
+    store, (near, far) = Store(), socket.socketpair()
+    groups = [ProcessGroup(store, 0, 2, [near]), ProcessGroup(store, 1, 2)]
+    for own in reversed(groups):
+        own.failed = True
+    groups[1].leave()
+    leaving = threading.Thread(target=groups[0].leave)
+    leaving.start()
+    leaving.join(1)
+    assert leaving.is_alive()
+    far.close()
+    leaving.join(60)
+    assert not leaving.is_alive()
