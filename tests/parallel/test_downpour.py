@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import convnets
+from convnets.launching import find_free_port
 from convnets.parallel import actors, downpour, ray_cluster
 from convnets.parallel.parameter_server import Counts, Push, create_shards, join_shards
 from tests import shell
@@ -239,3 +240,13 @@ def test_the_last_line_of_an_actors_error_is_told():
     assert str(error).endswith(
         "worker 3 of the parameter server died and will not come back: a cause"
     )
+
+
+def test_an_address_where_no_cluster_listens_is_refused_at_once(monkeypatch):
+    ray = ray_cluster.import_ray()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("Ray was asked"))
+    address = f"127.0.0.1:{find_free_port()}"
+    message = f"^no Ray cluster answers at {address} .*: start it with ray start --head$"
+    with pytest.raises(convnets.UserError, match=message), ray_cluster.connected(address, None):
+        pass
