@@ -150,6 +150,18 @@ def test_all_stop_when_asked_and_go_on(ray):
     assert report.sent == report.applied == 2 * sum(server.done)
 
 
+def test_workers_that_still_start_are_not_waited_for_when_all_stop(ray):
+    """Before they are there, and while one of them is before its first push."""
+    quadratic = task(2, seconds=0.01)
+    hanging = quadratic._replace(read=lambda place: time.sleep(3600))
+    with served(ray, hanging, shards=1) as server:
+        assert not server.start(lambda: True)
+        assert server.start()
+        server.run(5, stop=lambda: True)
+        assert server.done == (0, 0)
+        assert server.hear().sent.pushes == 0
+
+
 def means_of(dataset):
     """Of every pixel over the training images, as the network sees them."""
     batch = dataset.train.batch(range(len(dataset.train)))
@@ -225,6 +237,23 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path):
     server = line["server"]
     assert server["sent"] == server["applied"] == 2 * line["step"] // 3
     assert (server["dropped"], server["lost"]) == (0, 0)
+
+
+def test_sigterm_while_workers_start_ends_the_run_with_a_checkpoint(tmp_path):
+    words = ("--workdir", tmp_path, "--model", "linear", "--steps", 40, "--batch-size", 16)
+    process = shell.start("train", *words, "--parallel", "parameter-server", "--workers", 1)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("starting workers: 1, shards: 1"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == 143, "".join(said) + out + error
+    assert "stopped by SIGTERM after step 0; checkpoint in" in out
+    assert "all have started" not in out
+    with convnets.Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [0]
 
 
 def is_zombie(pid):
