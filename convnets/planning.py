@@ -131,8 +131,8 @@ def _require_countable(stop):
 
 
 def _choose_mesh(options, mesh, rules):
-    """The mesh that was given, or that of the options; with an axis `model` where it is asked for,
-    or where rules may name it."""
+    """The mesh that was given, or that of the options; with an axis `model` where that is asked
+    for."""
     if uses_server(options):
         if mesh is not None or rules:
             raise UserError("a parameter server has no mesh: leave out mesh and rules")
@@ -140,7 +140,7 @@ def _choose_mesh(options, mesh, rules):
             raise UserError("a parameter server starts its own processes: run it in one")
         return parallel.create_mesh(1)
     if mesh is None:
-        model = options.model_parallel if options.model_parallel > 1 or rules else None
+        model = options.model_parallel if options.model_parallel > 1 else None
         return parallel.create_mesh(options.devices, model=model)
     if options.devices is not None or options.model_parallel > 1:
         raise UserError("give a mesh, or devices and model_parallel, not both")
