@@ -32,7 +32,8 @@ def import_ray():
         import ray
     except ImportError:
         raise UserError(
-            "the parameter server runs on Ray, which is not installed: pip install 'convnets[ray]'"
+            "the parameter server runs on Ray, which is not installed: pip install -e '.[ray]' "
+            "in the folder of convnets"
         ) from None
     return ray
 

@@ -203,7 +203,7 @@ def test_workers_share_the_gpus(monkeypatch, gpus, each):
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(convnets.UserError, match="pip install 'convnets\\[ray\\]'"):
+    with pytest.raises(convnets.UserError, match="pip install -e '.\\[ray\\]'"):
         convnets.fit(Normed(), few_digits(), parallel="parameter-server", steps=2, progress=False)
 
 
