@@ -121,6 +121,7 @@ def test_what_the_user_has_to_mend_is_not_started_again():
     assert process.returncode == 2
     assert "unknown model 'lenet6'; did you mean 'lenet5'?" in error
     assert "starting all again" not in error
+    assert "ended with exit code" not in error
     assert "Traceback" not in error
 
 
@@ -144,6 +145,8 @@ def test_numbers_out_of_their_range(capsys):
         (("--processes", 2, "--devices-per-process", 0), "devices_per_process is at least 1"),
     ]:
         assert message in shell.refused(capsys, "launch", *options, "--", "train")
+    forgotten = shell.refused(capsys, "launch", "--processes", 2, "train", "--steps", 10)
+    assert "write convnets launch --processes N -- train" in forgotten
 
 
 def test_the_command_to_start_again_with(tmp_path, capsys):
