@@ -80,6 +80,11 @@ def train_asynchronously(plan: Plan, state: TrainState, record: Record, received
     )
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, int(state.step), shown=progress))
+        say, begin = (
+            partial(reporting.say, bar) if progress else lambda text: None,
+            time.monotonic(),
+        )
+        say(f"starting workers: {options.workers}, shards: {options.shards}")
         server = stack.enter_context(
             downpour.run_downpour(
                 task,
@@ -91,13 +96,17 @@ def train_asynchronously(plan: Plan, state: TrainState, record: Record, received
                 staleness_bound=options.staleness_bound,
             )
         )
-        watch = _Watch(plan, task, record, bar, progress)
-        number, signal = int(state.step), received()
+        number, report = int(state.step), None
+        if server.start(received):
+            say(f"all have started after {time.monotonic() - begin:.0f} s")
+        watch, signal = _Watch(plan, task, record, bar, progress), received()
         while number < plan.stop and signal is None and not record.stopped:
             before = number
             target = plan.next_look(number) - plan.start
             server.run(task.until(target), tick=watch, stop=received)
             number, signal = plan.start + task.steps(server.done), received()
+            if number == before:  # stopped while the workers started
+                break
             state, report = _gather(server, state, template, number)
             record.server = downpour.saved_counts(report.shards, server.hear())
             state = _look(plan, before, number, state, record, report, bar, progress)
@@ -105,8 +114,8 @@ def train_asynchronously(plan: Plan, state: TrainState, record: Record, received
                 server.save()
         if signal is not None:
             record.save(number, state)
-        if progress:
-            reporting.say(bar, report.describe())
+        if report is not None:
+            say(report.describe())
     return state, signal
 
 

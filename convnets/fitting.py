@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -91,8 +92,8 @@ def fit(
 
     Returns: a `Result`. Ctrl-C or SIGTERM end the run after the step (or the call of several)
     under way, with a checkpoint where there is a workdir. After `parallel.connect` every process
-    calls `fit` alike and gets the same result; process 0 alone writes and prints, and the others
-    need no workdir to read from.
+    calls `fit` alike and gets the same result; process 0 alone writes and prints, and its workdir
+    and `resume` hold for all: the others need none to read from.
 
     Raises: UserError for options that do not fit each other, the data or the devices; for
     variables that are not the model's, naming what is missing, left over or of another shape; and
@@ -112,14 +113,16 @@ def fit(
     """
     parallel.keep_memory()
     parallel.cache_compilations()
-    given = create_options(**options)
+    given = _where_process_0_writes(create_options(**options))
     origin = name_origin(state, variables)
     if given.resume and origin is not None:
         raise UserError(f"give a run its {origin} to begin with or resume it, not both")
     progress = progress and parallel.is_first()
     saved = None
     if given.resume:
-        saved = parallel.first_decides(partial(journal.read_config, given.workdir))
+        saved = parallel.first_decides(
+            partial(journal.read_config, given.workdir), "the config of the run to resume"
+        )
     besides = {"mesh": mesh, "rules": rules, "objective": objective}
     plan = _make_plan(model, dataset, given, origin, state, saved, **besides)
     if state is not None:
@@ -139,7 +142,7 @@ def fit(
     ):
         state = _first_state(plan, state)
         result = _run(plan, state, record, signal_after, progress)
-    parallel.wait_for_others()  # they may read what process 0 has written
+    parallel.wait_for_others("the end of the training")  # they may read what process 0 has written
     if result.signal is not None and progress:
         where = (
             f"checkpoint in {record.checkpoints.folder}"
@@ -149,6 +152,13 @@ def fit(
         name = Signals(result.signal).name
         print(f"stopped by {name} after step {int(result.state.step)}; {where}")
     return result
+
+
+def _where_process_0_writes(given):
+    """The options with process 0's workdir, or none, and whether it resumes the run there."""
+    workdir = given.workdir and os.fspath(given.workdir)
+    names = {"workdir": workdir, "resume": given.resume}
+    return dataclasses.replace(given, **parallel.first_decides(lambda: names, "the workdir"))
 
 
 def _make_plan(model, dataset, given, origin, state, saved, **besides):
@@ -171,7 +181,7 @@ def _make_plan(model, dataset, given, origin, state, saved, **besides):
 
 def _first_state(plan: Plan, state: TrainState | None) -> TrainState:
     """The state to go on from, which process 0 has, or else a fresh one, on every process."""
-    if parallel.first_decides(lambda: state is None):
+    if parallel.first_decides(lambda: state is None, "whether the state is fresh"):
         state = plan.create_state()
     elif state is None:  # all devices together would make a fresh one where it is sharded
         shapes = jax.eval_shape(plan.create_state)
@@ -241,7 +251,8 @@ def _look(plan, number, state, record, speed, bar, progress):
     if plan.is_due(number, plan.evaluate_every):
         state = plan.recompute(state)
         measured = plan.evaluate(state)
-        measured = parallel.first_decides(lambda: measured)  # to go on alike, whatever rounds
+        # To go on alike, whatever rounds.
+        measured = parallel.first_decides(lambda: measured, f"the evaluation after step {number}")
         due |= record.is_best(measured) or record.stopped is not None
         early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
         line = record.write(number, epoch, measured | early)

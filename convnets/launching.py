@@ -215,10 +215,12 @@ def _kill(children):
 
 
 def _tell(child, clean):
-    """What a child that failed has said, unless it was seen; nothing of one that was stopped."""
+    """What a child that failed has said, unless it was seen; nothing of one that was stopped, and
+    of what the user has to mend no more than that."""
     if clean and _code(child) > 128:
         return
-    _say(f"process {child.index} (pid {child.process.pid}) ended with exit code {_code(child)}")
+    if _code(child) != USERS_OWN:
+        _say(f"process {child.index} (pid {child.process.pid}) ended with exit code {_code(child)}")
     if child.errors is not None:
         child.errors.seek(0)
         sys.stderr.write(child.errors.read())

@@ -1,6 +1,7 @@
 """How a run's workdir is opened: a new one, or one to go on with."""
 
 import contextlib
+from functools import partial
 
 import jax
 
@@ -26,7 +27,9 @@ def opened(plan, identity, saved, state, progress):
     """
     workdir, patience = plan.options.workdir, plan.options.early_stopping
     config = plan.config(identity)
-    require_same_settings(parallel.first_decides(lambda: config), config)
+    first, index = parallel.first_decides(lambda: config, "the settings"), jax.process_index()
+    same = partial(require_same_settings, first, config, index)
+    parallel.all_agree(same, "whether the settings are the same")
     if workdir is None:
         yield state, Record(patience=patience)
         return
@@ -49,7 +52,7 @@ def opened(plan, identity, saved, state, progress):
                 journal.write_config(workdir, config)
             return host, history
 
-        host, history = parallel.first_decides(open_workdir)
+        host, history = parallel.first_decides(open_workdir, "the opening of the workdir")
         mine = workdir if parallel.is_first() else None
         yield state, Record(mine, checkpoints, host, history, patience)
 
@@ -85,5 +88,6 @@ def where_to_go_on(plan: Plan, record: Record) -> str:
     done = f"; {number} is the last step that all have made" if number is not None else ""
     if plan.options.workdir is None:
         return f"{done}; nothing was written, for there is no workdir: start all again"
-    since = "" if record.saved is None else ", to go on from the last checkpoint"
-    return f"{done}; start all again with --resume{since}"
+    if record.saved is None:
+        return f"{done}; start all again with --resume, from the beginning for want of a checkpoint"
+    return f"{done}; start all again with --resume, to go on from the last checkpoint"

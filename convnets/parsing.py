@@ -154,7 +154,8 @@ def _read_config(known):
     given = {name: getattr(known, name) for name in kinds if getattr(known, name) is not None}
     with contextlib.suppress(ValueError):  # then the real parser says what is wrong
         connect(ProcessOptions(**{name: kinds[name](text) for name, text in given.items()}))
-    return parallel.first_decides(partial(journal.read_config, known.workdir))
+    read = partial(journal.read_config, known.workdir)
+    return parallel.first_decides(read, "the config of the run to resume")
 
 
 def split_command(args: list[str]) -> tuple[list[str], list[str]]:
@@ -163,10 +164,13 @@ def split_command(args: list[str]) -> tuple[list[str], list[str]]:
     >>> split_command(["launch", "--processes", "2", "--", "train", "--steps", "9"])
     (['launch', '--processes', '2'], ['train', '--steps', '9'])
     """
-    if args[:1] != ["launch"] or "--" not in args:
+    if args[:1] != ["launch"]:
         return args, []
-    middle = args.index("--")
-    return args[:middle], args[middle + 1 :]
+    if "--" in args:
+        middle = args.index("--")
+        return args[:middle], args[middle + 1 :]
+    # Without the options of a train that has lost its --, which launch then asks for.
+    return args[: args.index("train")] if "train" in args else args, []
 
 
 def read_checkpoint(text: str) -> str | int:

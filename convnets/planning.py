@@ -22,6 +22,7 @@ from .requirements import (
     require_batch_norm,
     require_kinds,
     require_outputs,
+    require_shards,
     require_strategy,
     require_validation,
 )
@@ -80,13 +81,13 @@ def make_plan(
     shape, shares = dataset.image_shape, parallel.data_parts(mesh)
     parallel.require_divisible(options.batch_size, shares)
     require_strategy(options, start, shares)
-    stop = start + _count_steps(options, len(dataset.train))
-    _require_countable(stop)
+    stop = _require_countable(start + _count_steps(options, len(dataset.train)))
     evaluate_every = options.evaluate_every or _steps_of_an_epoch(options, len(dataset.train))
 
     model = with_precision(model, options.precision)
     model = with_batch_norm_groups(model, options.batch_norm_group)
     params = require_outputs(model, dataset, objective)
+    require_shards(options, params)
     require_batch_norm(model, dataset, options, fresh=origin is None and not options.resume)
     normalization = dataset.normalization if normalization is None else normalization
     require_validation(dataset, options)
@@ -128,11 +129,12 @@ def make_plan(
 def _require_countable(stop):
     if stop >= 2**31:  # the state's counter is an int32
         raise UserError(f"the run would go on to step {stop:.6g}; there are at most {2**31 - 1:,}")
+    return stop
 
 
 def _choose_mesh(options, mesh, rules):
-    """The mesh that was given, or that of the options; with an axis `model` where it is asked for,
-    or where rules may name it."""
+    """The mesh that was given, or that of the options; with an axis `model` where that is asked
+    for."""
     if uses_server(options):
         if mesh is not None or rules:
             raise UserError("a parameter server has no mesh: leave out mesh and rules")
@@ -140,7 +142,7 @@ def _choose_mesh(options, mesh, rules):
             raise UserError("a parameter server starts its own processes: run it in one")
         return parallel.create_mesh(1)
     if mesh is None:
-        model = options.model_parallel if options.model_parallel > 1 or rules else None
+        model = options.model_parallel if options.model_parallel > 1 else None
         return parallel.create_mesh(options.devices, model=model)
     if options.devices is not None or options.model_parallel > 1:
         raise UserError("give a mesh, or devices and model_parallel, not both")

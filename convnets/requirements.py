@@ -196,6 +196,16 @@ NOT_ASYNCHRONOUS = {
 ONLY = {"devices": 1, "steps_per_call": 1}  # what may be said all the same, and is in a config
 
 
+def require_shards(options: TrainingOptions, params) -> None:
+    """Refuses more shards of a parameter server than the model has arrays of parameters."""
+    most = len(jax.tree.leaves(params))
+    if uses_server(options) and options.shards > most:
+        raise UserError(
+            f"{most} arrays of parameters do not divide into {options.shards} shards: take at most "
+            f"{most}"
+        )
+
+
 def require_asynchronous(options: TrainingOptions) -> None:
     """Refuses what a parameter server does not do, and its own options elsewhere."""
     usual = TrainingOptions()

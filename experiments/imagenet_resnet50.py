@@ -110,7 +110,9 @@ def choose(config: Config, scratch: str):
     """The recipe and the images that the settings ask for."""
     if config.quick:
         write_noise(scratch)
-        recipe = Recipe("resnet18", batch_size=4, base=4, group=2, epochs=1)
+        whole = math.lcm(2, jax.device_count())  # groups, and shares of devices
+        batch_size = math.ceil(4 / whole) * whole
+        recipe = Recipe("resnet18", batch_size=batch_size, base=batch_size, group=2, epochs=1)
         noise = load_whole(f"folder:{scratch}", size=32)
         return recipe, dataclasses.replace(noise, name="noise")  # of another folder on each host
     if config.data.partition(":")[0] == "sample":  # 60 steps, at the rate of 256 images

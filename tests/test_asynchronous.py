@@ -110,3 +110,8 @@ def test_a_config_of_before_there_were_servers_is_read():
     for name in ("shards", "push_every", "fetch_every", "staleness_bound", "warm_start"):
         del config[name]
     assert read_options(config).shards == 1
+
+
+def test_more_shards_than_arrays_are_refused_before_anything_starts():
+    with pytest.raises(convnets.UserError, match="2 arrays of parameters .* 99 shards: take at m"):
+        plan_for(shards=99, steps=2)

@@ -388,6 +388,8 @@ def test_a_workdir_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     error = refused(capsys, "train", *QUICK, "--workdir", tmp_path / "file" / "run")
     assert "cannot write to" in error
+    error = refused(capsys, "train", *QUICK, "--workdir", tmp_path / "file")
+    assert "file: it is a file, not a folder" in error
 
 
 def test_a_full_disk(tmp_path, capsys):

@@ -121,6 +121,7 @@ def test_what_the_user_has_to_mend_is_not_started_again():
     assert process.returncode == 2
     assert "unknown model 'lenet6'; did you mean 'lenet5'?" in error
     assert "starting all again" not in error
+    assert "ended with exit code" not in error
     assert "Traceback" not in error
 
 
@@ -144,6 +145,8 @@ def test_numbers_out_of_their_range(capsys):
         (("--processes", 2, "--devices-per-process", 0), "devices_per_process is at least 1"),
     ]:
         assert message in shell.refused(capsys, "launch", *options, "--", "train")
+    forgotten = shell.refused(capsys, "launch", "--processes", 2, "train", "--steps", 10)
+    assert "write convnets launch --processes N -- train" in forgotten
 
 
 def test_the_command_to_start_again_with(tmp_path, capsys):
@@ -215,3 +218,33 @@ def test_processes_end_with_a_launcher_that_is_killed():
             return
         time.sleep(0.1)
     raise AssertionError("the child outlived its parent")
+
+
+def start_two(*of_each):
+    """`train` in two processes, each with words of its own."""
+    place = ("--coordinator", f"127.0.0.1:{launching.find_free_port()}", "--num-processes", 2)
+    flags = {"XLA_FLAGS": shell.flags_for_one_device()}
+    return [
+        shell.start("train", *words, *place, "--process-id", index, **flags)
+        for index, words in enumerate(of_each)
+    ]
+
+
+def ends_of(processes):
+    """Exit code, output and errors of each."""
+    said = [process.communicate(timeout=120) for process in processes]
+    assert not [error for _, error in said if "Traceback" in error]
+    return [(process.returncode, *each) for process, each in zip(processes, said)]
+
+
+def test_a_workdir_of_process_0_alone_is_that_of_the_run(tmp_path):
+    words = ("--model", "linear", "--steps", 4, "--batch-size", 40, "--validation", 0.1)
+    both = ends_of(start_two((*words, "--workdir", tmp_path), words))
+    assert [code for code, *_ in both] == [0, 0], both
+    assert steps_in(tmp_path) == [4]
+
+
+def test_what_process_0_refuses_is_said_by_both_and_neither_is_aborted():
+    for code, _, error in ends_of(start_two(*[("--workdir", "/proc/x", "--steps", 4)] * 2)):
+        assert code == 2, error
+        assert error == "convnets: cannot write to /proc/x: No such file or directory\n"

@@ -15,6 +15,7 @@ from .partition import (
 )
 from .placement import create_mesh, data_parts, gather, process_share, require_divisible
 from .processes import (
+    all_agree,
     broadcast_arrays,
     connect,
     detect_cluster,
@@ -29,6 +30,7 @@ from .processes import (
 __all__ = [
     "CompiledStep",
     "Rules",
+    "all_agree",
     "average_local_steps",
     "broadcast_arrays",
     "bytes_per_device",

@@ -128,7 +128,7 @@ def call_all(
       args: of each.
       again: called before an actor is asked once more.
 
-    Raises: UserError for an actor that will not come back.
+    Raises: UserError for an actor that will not come back, and of an actor, by its name.
     """
     import ray
 
@@ -146,6 +146,10 @@ def call_all(
                 waiting[index] = methods[index].remote(*args[index])
             except ray.exceptions.ActorDiedError as error:
                 raise died(names[index], error) from None
+            except ray.exceptions.RayTaskError as error:  # whose message is a traceback
+                if isinstance(error.cause, UserError):
+                    raise UserError(f"{names[index]}: {error.cause}") from None
+                raise
     return [answers[index] for index in range(len(methods))]
 
 

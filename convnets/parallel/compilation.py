@@ -123,6 +123,7 @@ def compile(
         raise UserError("give devices or a mesh, not both")
     if lowering is not None and lowering not in ops.LOWERINGS:
         raise unknown("lowering", lowering, ops.LOWERINGS)
+    require_axes(mesh)
     if strategy == "pmap" and mesh.is_multi_process:
         raise UserError("pmap is for the devices of one process; for several take jit or shard_map")
     if steps_per_call < 1:
@@ -160,7 +161,6 @@ def compile(
 
 def _choose(strategy, mesh, rules, shard_optimizer):
     """What compiles a step, and what places its state."""
-    require_axes(mesh)
     if not is_sharded(mesh, rules, shard_optimizer):
 
         def place_state(state):

@@ -98,9 +98,24 @@ class Downpour:
       done: of each worker the number of its last push.
     """
 
-    def __init__(self, ray, shards: list, workers: list, gate):
+    def __init__(self, ray, shards: list, workers: list, gate, done: tuple[int, ...]):
         self._ray, self._shards, self._workers, self._gate = ray, shards, workers, gate
-        self.done = call("the gate", gate.read).done
+        self.done, self._paused = done, False
+
+    def start(self, stop: Callable[[], object] = lambda: None) -> bool:
+        """Waits until shards and workers have begun, or until `stop` answers: then it is False.
+
+        Raises: UserError for one that died.
+        """
+        actors = {f"shard {index}": shard for index, shard in enumerate(self._shards)}
+        actors |= {f"worker {index}": worker for index, worker in enumerate(self._workers)}
+        starting = {actor.__ray_ready__.remote(): name for name, actor in actors.items()}
+        while starting and not stop():
+            for ref in self._ray.wait(list(starting), timeout=POLL_SECONDS)[0]:
+                name = starting.pop(ref)
+                if not self._is_done(name, ref):
+                    starting[actors[name].__ray_ready__.remote()] = name
+        return not starting
 
     def run(
         self,
@@ -114,28 +129,38 @@ class Downpour:
         Args:
           until: the number of the last push.
           tick: called some times a second with what the gate has heard.
-          stop: asked as often; where it answers, every worker ends after its push under way.
+          stop: asked as often; where it answers, every worker ends after its push under way, and
+            one that still starts is not waited for.
 
         Raises: UserError for a worker or a shard that died too often, and for what a user can mend
         in what the workers do.
         """
+        if self._paused:  # for those that were not waited for
+            self._pause(False)
         running = {worker.run.remote(until): index for index, worker in enumerate(self._workers)}
-        paused = False
+        late = {}
         while running:
             finished, _ = self._ray.wait(list(running), timeout=POLL_SECONDS)
             for ref in finished:
                 index = running.pop(ref)
-                if not self._is_done(index, ref):
+                if not self._is_done(f"worker {index}", ref):
                     running[self._workers[index].run.remote(until)] = index
-            tick(self.hear())
-            if not paused and stop():
-                call("the gate", self._gate.pause)
-                paused = True
-        if paused:
-            call("the gate", self._gate.pause, False)
+            if not self._paused and stop():
+                self._pause()
+            heard = self.hear()
+            tick(heard)
+            if self._paused:
+                late |= {ref: i for ref, i in running.items() if i not in heard.entered}
+                running = {ref: i for ref, i in running.items() if ref not in late}
+        if self._paused and not late:
+            self._pause(False)
         heard = self.hear()
         self.done = heard.done
         tick(heard)
+
+    def _pause(self, paused=True):
+        call("the gate", self._gate.pause, paused)
+        self._paused = paused
 
     def hear(self) -> Announced:
         """What the gate has heard; the sums of metrics begin anew."""
@@ -154,17 +179,17 @@ class Downpour:
         methods = [getattr(shard, method) for shard in self._shards]
         return call_all(names("shard", self._shards), methods)
 
-    def _is_done(self, index, ref) -> bool:
-        """Whether a worker has ended its work; not if it died, and is coming back."""
+    def _is_done(self, name, ref) -> bool:
+        """Whether an actor has done what was asked; not if it died, and is coming back."""
         try:
             self._ray.get(ref)
         except self._ray.exceptions.ActorUnavailableError:
             return False
         except self._ray.exceptions.ActorDiedError as error:
-            raise died(f"worker {index}", error) from None
+            raise died(name, error) from None
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
-                raise UserError(f"worker {index}: {error.cause}") from None
+                raise UserError(f"{name}: {error.cause}") from None
             raise
         return True
 
@@ -233,7 +258,7 @@ def run_downpour(
             remote(GradientWorker, RESTARTS, gpus).remote(index, shipped, servers, paths, gate)
             for index in range(task.workers)
         ]
-        yield Downpour(ray, servers, workers, gate)
+        yield Downpour(ray, servers, workers, gate, done)
 
 
 def _traffic(task, shards):

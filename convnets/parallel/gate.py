@@ -30,6 +30,7 @@ class Announced(NamedTuple):
       metrics: the sums of the metrics of all batches since the last question, on the host.
       processes: of each actor by its name, as `worker 0`, its process id now.
       births: how often each has begun.
+      entered: the workers that were ever let in; the others still start, or wait.
     """
 
     done: tuple[int, ...]
@@ -37,6 +38,7 @@ class Announced(NamedTuple):
     metrics: dict
     processes: dict[str, int]
     births: dict[str, int]
+    entered: frozenset[int] = frozenset()
 
 
 class Gate:
@@ -71,7 +73,7 @@ class Gate:
         self._done, self._sent = list(done), sent or Sent(tuple(done))
         self._shards, self._warm, self._bound = shards, warm, bound
         self._metrics, self._processes, self._births = {}, {}, {}
-        self._paused = False
+        self._paused, self._entered = False, frozenset()
 
     def enter(self, worker: int, number: int) -> str:
         """Whether a worker that has made so many pushes may begin another: GO, WAIT or STOP."""
@@ -80,7 +82,10 @@ class Gate:
             return STOP
         if worker and self._done[0] < self._warm:
             return WAIT
-        return GO if self._bound is None or number - min(self._done) <= self._bound else WAIT
+        if self._bound is not None and number - min(self._done) > self._bound:
+            return WAIT
+        self._entered |= {worker}
+        return GO
 
     def announce(self, worker: int, number: int, metrics: dict) -> None:
         """Notes that a worker sends every shard its push of that number, and the metrics of its
@@ -115,6 +120,5 @@ class Gate:
     def read(self) -> Announced:
         """What was heard; the sums of the metrics begin anew."""
         metrics, self._metrics = self._metrics, {}
-        return Announced(
-            tuple(self._done), self._sent, metrics, dict(self._processes), dict(self._births)
-        )
+        counted = dict(self._processes), dict(self._births)
+        return Announced(tuple(self._done), self._sent, metrics, *counted, self._entered)

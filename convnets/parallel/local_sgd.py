@@ -50,8 +50,12 @@ def average_local_steps(steps: Callable) -> Callable:
 def _average(before, after):
     """The mean over devices of floats, the largest of all else."""
     leaves, structure = jax.tree.flatten(after)
-    pairs = list(zip(jax.tree.leaves(before), leaves, strict=True))
-    # Of what was changed, for n times the same float over n need not be that float.
+    # Of what was changed, for n times the same float over n need not be that float; of an infinite
+    # one, as a plateau's best loss is at first, there is no change: those are averaged whole.
+    pairs = [
+        (jnp.where(jnp.isfinite(old), old, 0) if _is_float(old) else old, new)
+        for old, new in zip(jax.tree.leaves(before), leaves, strict=True)
+    ]
     changes = [new - old for old, new in pairs if _is_float(new)]
     changes = iter(collective.mean_over_data(changes))
     averaged = [

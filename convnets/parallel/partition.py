@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 import jax
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..errors import UserError, unknown
 from ..ops.bands import MODEL_AXIS, in_bands
@@ -28,11 +28,21 @@ Rules = Sequence[tuple[str, tuple]]
 
 
 def require_axes(mesh: Mesh) -> None:
-    """Refuses a mesh that has other axes than `data`, and `model` besides."""
+    """Refuses what is no mesh, or one that has other axes than `data`, and `model` besides, or axes
+    whose shardings JAX wants in every type, as those of `jax.make_mesh`."""
+    if not isinstance(mesh, Mesh):
+        raise UserError(
+            f"a mesh is a jax.sharding.Mesh, as parallel.create_mesh makes one, not {mesh!r}"
+        )
     if mesh.axis_names not in ((DATA_AXIS,), (DATA_AXIS, MODEL_AXIS)):
         raise UserError(
             f"a mesh has the axis data, or data and model, not {', '.join(mesh.axis_names)}; "
             "parallel.create_mesh makes one"
+        )
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        raise UserError(
+            "the axes of a mesh are AxisType.Auto, not those that jax.make_mesh gives by itself; "
+            "parallel.create_mesh makes them"
         )
 
 

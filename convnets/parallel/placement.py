@@ -35,11 +35,14 @@ def create_mesh(devices: int | list | None = None, *, model: int | None = None) 
         devices = _first_of_each_process(there, wanted // jax.process_count())
         if len(devices) != wanted:
             raise UserError(
-                f"{wanted} devices are not as many of each of {jax.process_count()} processes"
+                f"devices are counted over all {jax.process_count()} processes, as many of each: "
+                f"{wanted} does not divide by {jax.process_count()}"
             )
     if model is None:
         return Mesh(np.array(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
-    if model < 1 or len(devices) % model:
+    if model < 1:
+        raise UserError(f"a model is over at least 1 device, not {model}")
+    if len(devices) % model:
         raise UserError(
             f"{len(devices)} devices do not divide into models over {model}; take a number of "
             "devices that is a multiple of it"

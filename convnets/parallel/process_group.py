@@ -6,31 +6,31 @@ an end, upon which all end. So a process whose collective was torn can name the 
 one that would wait in a collective forever, as in NCCL's after a death, ends too.
 
 The store's keys, after `convnets/`, are `alive/PROCESS`, a count; `left/PROCESS`; `who/PROCESS`;
-`end/NUMBER`, why a session, as a training is one, ends for all; for every training
-`stop/NUMBER/asked`, a signal, and `stop/NUMBER/at/PROCESS`, the step that each has come to; and
-`decision/NUMBER/PART`, what process 0 decides for all.
+`end/NUMBER`, why a session, as a training is one, ends for all, after an exit code; and for every
+training `stop/NUMBER/asked`, a signal, and `stop/NUMBER/at/PROCESS`, the step that each has come
+to. Those of `decisions` are besides.
 """
 
 import contextlib
-import json
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
 from ..errors import LostProcessError, UserError, first_line
+from .decisions import LONG, Decisions, PartedError
+from .rendezvous import is_there
+from .torn_collectives import is_torn
 
 EVERY = 1.0  # seconds between two signs of life
 SILENT = 8.0  # seconds without one, after a torn collective, of a process that is dead
 LOST = 30.0  # seconds without one, of a process that the others end for, torn or not
 GRACE = 10.0  # seconds that a process has to end by itself, once the run has ended
-LONG = 10**8  # milliseconds, a day: of waits that end with the run, or with a dead process
-PART = 2**20  # characters of a decision in one value
-TORN = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "timed out")
+FAILED, USERS_OWN = 1, 2  # exit codes: the second is of what the user has to mend
 
 
 class ProcessGroup:
@@ -39,11 +39,13 @@ class ProcessGroup:
     Args:
       client: of JAX's coordination service.
       index, count: which of how many processes this one is.
+      connections: to the others, as `rendezvous.meet` gives them, that close when those are gone.
     """
 
-    def __init__(self, client, index: int, count: int):
+    def __init__(self, client, index: int, count: int, connections: Sequence = ()):
         self._client, self.index, self.count = client, index, count
-        self._decisions = self._trainings = 0
+        self._connections = connections
+        self._decisions, self._trainings = Decisions(client, index, count), 0
         self._lock = threading.Lock()
         self._training = None
         self._wake, self._closed = threading.Event(), False
@@ -58,33 +60,29 @@ class ProcessGroup:
 
     # Decisions
 
-    def decide(self, decision: Callable):
-        """What process 0 decides, as JSON data, on every process; so too a UserError of it."""
-        self._decisions += 1
-        key = f"decision/{self._decisions}"
-        if self.index:
-            parts = int(self._wait(f"{key}/parts"))
-            said = json.loads("".join(self._wait(f"{key}/{part}") for part in range(parts)))
-            if "error" in said:
-                raise UserError(said["error"])
-            return said["value"]
-        try:
-            value, refusal = decision(), None
-            text = json.dumps({"value": value})
-        except UserError as error:
-            refusal, text = error, json.dumps({"error": str(error)})
-        parts = range(0, len(text), PART)
-        for part, start in enumerate(parts):
-            self._set(f"{key}/{part}", text[start : start + PART])
-        self._set(f"{key}/parts", str(len(parts)))
-        if refusal is not None:
-            raise refusal
-        return value
+    def decide(self, decision: Callable, what: str = "a decision"):
+        """What process 0 decides, on every process; see `Decisions`."""
+        with self._parting():
+            return self._decisions.decide(decision, what)
 
-    def wait_for_others(self) -> None:
+    def agree(self, check: Callable[[], None], what: str) -> None:
+        """A check of every process, whose refusal is raised on all; see `Decisions`."""
+        with self._parting():
+            self._decisions.agree(check, what)
+
+    def wait_for_others(self, what: str = "a barrier") -> None:
         """Returns when every process has called it as often."""
-        self._decisions += 1
-        self._client.wait_at_barrier(f"convnets/barrier/{self._decisions}", LONG)
+        with self._parting():
+            self._decisions.wait_for_others(what)
+
+    @contextlib.contextmanager
+    def _parting(self):
+        """Within, processes that part all end, wherever they are."""
+        try:
+            yield
+        except PartedError as error:
+            self.end(str(error), USERS_OWN)
+            raise
 
     # Stopping after the same step
 
@@ -146,8 +144,8 @@ class ProcessGroup:
         """Within, the error of one process ends all of them.
 
         Raises: LostProcessError in the place of a torn collective's error: which process died, and
-        what `hint` adds. Every other error is told to the others and passes; where it came to all
-        of them alike, they may go on together.
+        what `hint` adds; UserError where that process had one. Every other error is told to the
+        others and passes; where it came to all of them alike, they may go on together.
         """
         if not self._depth:
             self._session, self.failed = self._session + 1, False
@@ -157,31 +155,34 @@ class ProcessGroup:
         except LostProcessError:
             raise
         except BaseException as error:
-            torn = isinstance(error, jax.errors.JaxRuntimeError) and is_torn(str(error))
-            if torn:
-                reason = self._find_reason(first_line(error))
-            else:
-                reason = f"{self._who(self.index)} ended with: {first_line(error)}"
-            self.end(reason)
-            if torn:
-                raise LostProcessError(reason + hint()) from None
-            raise
+            if not (isinstance(error, jax.errors.JaxRuntimeError) and is_torn(str(error))):
+                code = USERS_OWN if isinstance(error, UserError) else FAILED
+                self.end(f"{self._who(self.index)} ended with: {first_line(error)}", code)
+                raise
+            code, reason = self._find_reason(first_line(error))
+            self.end(reason, code)
+            if code == USERS_OWN:
+                raise UserError(reason) from None
+            raise LostProcessError(reason + hint()) from None
         finally:
             self._depth -= 1
 
-    def end(self, reason: str) -> None:
-        """Tells all that the session ends, unless one has said so before."""
+    def end(self, reason: str, code: int = FAILED) -> None:
+        """Tells all that the session ends, and with which exit code, unless one has said so."""
         self._told.add(self._session)
         self.failed = True
-        self._set(f"end/{self._session}", reason)
+        self._set(f"end/{self._session}", f"{code} {reason}")
 
     def leave(self) -> None:
         """To be called when the process ends: waits until all do. After a failure the coordinator
         alone waits, and not for long, for without it the others would end without a word."""
+        with contextlib.suppress(UserError):
+            if not self.failed:
+                self.decide(lambda: None, "its end")
         if self.failed:
             self._set(f"left/{self.index}", "")
-            last = time.monotonic() + (0 if self.index else GRACE + 5 * EVERY)
-            while time.monotonic() < last and len(self._all("left")) < self.count:
+            last = time.monotonic() + (0 if self.index else 2 * GRACE)
+            while time.monotonic() < last and not self._are_gone():
                 time.sleep(0.2)
         else:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -189,27 +190,39 @@ class ProcessGroup:
         self._closed = True
         self._wake.set()
         self._thread.join(GRACE)
+        for connection in self._connections:
+            connection.detach()  # the system closes it, when all is done
+
+    def _are_gone(self):
+        """Whether the others have left, and their processes have ended too: JAX would abort one
+        that outlives the coordinator, however little is left to do."""
+        return len(self._all("left")) == self.count and not any(map(is_there, self._connections))
 
     def _find_reason(self, torn):
-        """Why a collective was torn: what another process has found, or who is silent."""
+        """Exit code, and why a collective was torn: what another has found, or who is silent."""
         deadline, first, alive = time.monotonic() + SILENT, self._signs(), {self.index}
         while time.monotonic() < deadline and len(alive) < self.count:
-            if (reason := self._end()) is not None:
-                return reason
+            if (end := self._end()) is not None:
+                return end
             time.sleep(EVERY / 2)
             alive |= {i for i, sign in self._signs().items() if sign != first.get(i)}
         dead = [index for index in range(self.count) if index not in alive]
         if not dead:
-            return f"{self._who(self.index)} lost a connection, though all are alive: {torn}"
+            who = self._who(self.index)
+            return FAILED, f"{who} lost a connection, though all are alive: {torn}"
         for index in dead:
             self._set(f"left/{index}", "")
-        return f"{' and '.join(map(self._who, dead))} died"
+        return FAILED, f"{' and '.join(map(self._who, dead))} died"
 
     def _end(self):
-        """Why a session of this process has ended for others, and it does not know; else None."""
-        ends = {int(key.rpartition("/")[2]): reason for key, reason in self._all("end")}
+        """Exit code and reason with which a session of this process has ended for others, and it
+        does not know; else None."""
+        ends = {int(key.rpartition("/")[2]): end for key, end in self._all("end")}
         news = [n for n in sorted(ends) if n <= self._session and n not in self._told]
-        return ends[news[0]] if news else None
+        if not news:
+            return None
+        code, _, reason = ends[news[0]].partition(" ")
+        return int(code), reason
 
     def _signs(self):
         return {int(key.rpartition("/")[2]): sign for key, sign in self._all("alive")}
@@ -222,8 +235,8 @@ class ProcessGroup:
                 self._set(f"alive/{self.index}", str(count := count + 1))
                 self._agree()
                 self._end_for_the_lost()
-                if (reason := self._end()) is not None:
-                    self._await_end(reason)
+                if (end := self._end()) is not None:
+                    self._await_end(*end)
                 self._wake.wait(EVERY)
                 self._wake.clear()
 
@@ -242,9 +255,10 @@ class ProcessGroup:
             for index in lost:
                 self._set(f"left/{index}", "")
             names = " and ".join(map(self._who, lost))
-            self._set(f"end/{self._session}", f"{names} gave no sign of life for {LOST:g} s")
+            reason = f"{names} gave no sign of life for {LOST:g} s"
+            self._set(f"end/{self._session}", f"{FAILED} {reason}")
 
-    def _await_end(self, reason):
+    def _await_end(self, code, reason):
         """Ends the process if it does not end by itself, for its collectives never will."""
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline:
@@ -254,16 +268,13 @@ class ProcessGroup:
             time.sleep(0.2)
         print(f"convnets: {reason}; this process ends too", file=sys.stderr, flush=True)
         self._set(f"left/{self.index}", "")
-        os._exit(1)
+        os._exit(code)
 
     # The store
 
     def _set(self, key, value):
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # the first word stays
             self._client.key_value_set(f"convnets/{key}", value, key.startswith("alive/"))
-
-    def _wait(self, key):
-        return self._client.blocking_key_value_get(f"convnets/{key}", LONG)
 
     def _all(self, folder):
         return self._client.key_value_dir_get(f"convnets/{folder}/")
@@ -286,15 +297,3 @@ class _Training:
         self.asked = self.signal = None
         self.told = False  # whether the others know `at`
         self.farthest = 2**31
-
-
-def is_torn(message: str) -> bool:
-    """Whether an error of JAX's is about a collective whose other end is gone.
-
-    >>> is_torn("INTERNAL: Gloo all-reduce failed: Read error [::1]:1: Connection reset by peer")
-    True
-    >>> is_torn("RESOURCE_EXHAUSTED: Out of memory")
-    False
-    """
-    message = message.lower()
-    return ("gloo" in message or "nccl" in message) and any(text in message for text in TORN)

@@ -27,6 +27,7 @@ from .rendezvous import meet, parse_address
 CONNECT_TIMEOUT = 120.0  # seconds
 HEARTBEAT_TIMEOUT = 60  # seconds without JAX's own sign of life, after which JAX ends all
 CHUNK = 2**24  # bytes of a broadcast in one collective
+_CONNECTIONS = []  # of this process to the others: they are to stay open until it ends
 
 
 def connect(
@@ -81,7 +82,7 @@ def connect(
         raise UserError("this process is connected already")
     bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", coordinator)
     listen = parse_address(bind) if process_id == 0 else (host, port)
-    own = meet(*listen, num_processes, process_id, timeout=timeout)
+    own, connections = meet(*listen, num_processes, process_id, timeout=timeout)
     # JAX's own notice of a signal would take SIGTERM from Python for good.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
@@ -96,6 +97,7 @@ def connect(
     )
     if own not in ("0.0.0.0", "::"):
         jax_internals.keep_collectives_on(own)
+    _CONNECTIONS.extend(connections)
     _process_group()
     warm_up_collectives(create_mesh())
 
@@ -110,7 +112,7 @@ def detect_cluster(coordinator=None, num_processes=None, process_id=None) -> tup
 @functools.cache
 def _process_group() -> ProcessGroup:
     """This process's group, which is told of what ends the process."""
-    group = ProcessGroup(*jax_internals.coordination())
+    group = ProcessGroup(*jax_internals.coordination(), _CONNECTIONS)
     hook = sys.excepthook
 
     def tell(kind, error, trace):
@@ -148,7 +150,7 @@ def warm_up_collectives(mesh: Mesh) -> None:
             out_specs=rest,
         )
         total = jax.jit(total).lower(ones).compile()
-        wait_for_others()
+        wait_for_others("the first collective")
         jax.block_until_ready(total(ones))
 
 
@@ -174,23 +176,35 @@ def is_first() -> bool:
     return not _are_many() or jax.process_index() == 0
 
 
-def first_decides(decision: Callable):
+def first_decides(decision: Callable, what: str = "a decision"):
     """What `decision()` returns on process 0, on every process; elsewhere it is not called.
 
     Args:
       decision: returns JSON data. A UserError of it is raised on every process.
+      what: the name of what is decided, by which processes that do not do the same are found out.
 
     >>> first_decides(lambda: {"step": 3})
     {'step': 3}
     """
-    return _process_group().decide(decision) if _are_many() else decision()
+    return _process_group().decide(decision, what) if _are_many() else decision()
 
 
-def wait_for_others() -> None:
-    """Returns when every process has come here; at once for a process by itself. To be called
-    before what process 0 has written is read by others."""
+def all_agree(check: Callable[[], None], what: str) -> None:
+    """Makes a check on every process, and raises the UserError of one that refuses on all.
+
+    >>> all_agree(lambda: None, "the settings")
+    """
     if _are_many():
-        _process_group().wait_for_others()
+        _process_group().agree(check, what)
+    else:
+        check()
+
+
+def wait_for_others(what: str = "a barrier") -> None:
+    """Returns when every process has come here; at once for a process by itself. To be called
+    before what process 0 has written is read by others. For `what` see `first_decides`."""
+    if _are_many():
+        _process_group().wait_for_others(what)
 
 
 def broadcast_arrays(tree):

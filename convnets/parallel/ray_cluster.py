@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import tempfile
 import threading
 import warnings
@@ -14,6 +15,7 @@ import jax
 from ..errors import UserError, first_line
 
 LEAST_BYTES = 200 * 2**20  # of memory for objects on their way; Ray takes no less than 75 MiB
+ANSWERING = 10.0  # seconds that a cluster has to answer; Ray itself would try for minutes
 SHORT = 40  # letters of a folder in which a socket's path still fits into the 107 of Unix
 
 
@@ -30,7 +32,8 @@ def import_ray():
         import ray
     except ImportError:
         raise UserError(
-            "the parameter server runs on Ray, which is not installed: pip install 'convnets[ray]'"
+            "the parameter server runs on Ray, which is not installed: pip install -e '.[ray]' "
+            "in the folder of convnets"
         ) from None
     return ray
 
@@ -54,6 +57,8 @@ def connected(address: str | None, payload) -> Iterator[tuple[object, Path]]:
     """
     ray = import_ray()
     object_bytes = _size(ray, payload)
+    if address and not ray.is_initialized():
+        _require_answer(address)
     with contextlib.ExitStack() as stack:
         parent = tempfile.gettempdir()
         folder = stack.enter_context(
@@ -75,6 +80,20 @@ def connected(address: str | None, payload) -> Iterator[tuple[object, Path]]:
                     raise UserError(f"Ray {where}: {first_line(error)}") from error
             stack.callback(ray.shutdown)
         yield ray, Path(folder)
+
+
+def _require_answer(address):
+    """Refuses an address where nobody listens; others, as Ray's `auto`, are Ray's to find."""
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not (colon and port.isdecimal() and int(port) < 2**16):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERING).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): start it with "
+            "ray start --head"
+        ) from None
 
 
 def _size(ray, payload):

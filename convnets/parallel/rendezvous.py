@@ -9,6 +9,7 @@ import contextlib
 import json
 import socket
 import time
+from typing import NamedTuple
 
 from ..errors import UserError
 
@@ -43,7 +44,20 @@ def resolve(host: str, port: int) -> tuple[int, str]:
     return family, address[0]
 
 
-def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> str:
+class Meeting(NamedTuple):
+    """What a process brings from the meeting.
+
+    Attributes:
+      address: the numeric one by which it is on the network of the coordinator.
+      connections: of process 0 to each of the others, of another to process 0. The system closes
+        one when the process at its end is gone, however it went.
+    """
+
+    address: str
+    connections: list[socket.socket]
+
+
+def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> Meeting:
     """Waits until all the processes of a run are there.
 
     Args:
@@ -51,7 +65,7 @@ def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> str
       count, index: the number of processes, and which of them this one is.
       timeout: seconds until those that are missing are an error.
 
-    Returns: the numeric address by which this process is on the network of the coordinator.
+    Returns: this process's address and connections, still open.
 
     Raises: UserError where process 0 does not answer, processes are missing or there twice, or were
     started with another number of them; on process 0, where it cannot wait at that address.
@@ -60,8 +74,8 @@ def meet(host: str, port: int, count: int, index: int, *, timeout: float) -> str
     deadline = time.monotonic() + timeout
     if index == 0:
         with _listening(family, host, address, port) as server:
-            _receive(server, f"{host}:{port}", count, deadline, timeout)
-        return address
+            connections = _receive(server, f"{host}:{port}", count, deadline, timeout)
+        return Meeting(address, connections)
     return _report(host, address, port, count, index, deadline, timeout)
 
 
@@ -76,7 +90,8 @@ def _listening(family, host, address, port):
 
 
 def _receive(server, place, count, deadline, timeout):
-    """Collects a call from each of the others, then lets all of them go on, or none."""
+    """Collects a call from each of the others, then lets all of them go on, or none; returns the
+    connections."""
     with contextlib.ExitStack() as stack:
         callers, connections = {}, []
         try:
@@ -96,12 +111,16 @@ def _receive(server, place, count, deadline, timeout):
                     raise UserError(
                         f"process {index} was started as one of {of}, process 0 as one of {count}"
                     )
-                if there is not None and _is_waiting(there):
+                if there is not None and is_there(there):
                     raise UserError(f"two processes were started as process {index} of {count}")
+                if there is not None:
+                    there.close()
         except UserError as error:
             _answer(connections, {"error": str(error)})
             raise
         _answer(connections, {})
+        stack.pop_all()
+        return list(callers.values())
 
 
 def _name(indices):
@@ -131,25 +150,25 @@ def _accept(server, deadline):
 
 
 def _report(host, address, port, count, index, deadline, timeout):
-    """Calls process 0 until it answers; returns this process's own address."""
+    """Calls process 0 until it answers."""
     while (left := deadline - time.monotonic()) > 0:
-        own = answer = None
-        with (
-            contextlib.suppress(OSError, ValueError),
-            socket.create_connection((address, port), timeout=min(left, READING)) as caller,
-        ):
-            own = caller.getsockname()[0]
+        answer = None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError, ValueError))
+            caller = socket.create_connection((address, port), timeout=min(left, READING))
+            stack.enter_context(caller)
             # The system connects a port of its choice to itself, now and then, if nobody listens.
             if caller.getsockname() != caller.getpeername():
                 _answer([caller], {"process": index, "of": count})
                 caller.settimeout(max(deadline - time.monotonic(), 0) + READING)
                 answer = _read(caller)
+            if answer == {}:
+                stack.pop_all()
+                return Meeting(caller.getsockname()[0], [caller])
         if answer is None:
             time.sleep(RETRYING)
-        elif "error" in answer:
-            raise UserError(answer["error"])
         else:
-            return own
+            raise UserError(answer["error"])
     raise UserError(
         f"no process 0 answered at {host}:{port} within {timeout:g} s: start it, and see that "
         f"process {index} can reach that port"
@@ -171,8 +190,8 @@ def _answer(connections, message):
             connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _is_waiting(connection) -> bool:
-    """Whether the process at the other end still holds its connection."""
+def is_there(connection: socket.socket) -> bool:
+    """Whether the process at the other end still holds its connection, which does not block."""
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
     except BlockingIOError:

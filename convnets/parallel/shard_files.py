@@ -25,6 +25,7 @@ def write_shard(path, shard: Shard) -> None:
 
     Raises: UserError where the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {
@@ -37,8 +38,9 @@ def write_shard(path, shard: Shard) -> None:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, temporary, {"counts": json.dumps(counts_to_json(shard.counts))})
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot write {path}: {why}") from error
 
 
 def read_shard(path, optimizer: optax.GradientTransformation) -> Shard:

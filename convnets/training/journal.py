@@ -59,7 +59,8 @@ def write_config(workdir, config: dict) -> None:
         temporary.write_text(json.dumps(config, indent=1) + "\n")
         temporary.replace(workdir / "config.json")
     except OSError as error:
-        raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
+        why = "it is a file, not a folder" if workdir.is_file() else error.strerror
+        raise UserError(f"cannot write to {workdir}: {why}") from error
 
 
 def read_config(workdir) -> dict:

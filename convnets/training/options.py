@@ -139,7 +139,7 @@ class TrainingOptions(ServerOptions):
     """Go on with the run in workdir, from its last whole checkpoint. These may differ from the
     run's own settings: epochs, steps, workers, devices, parallel, model_parallel, shard_optimizer,
     lowering, log_every, checkpoint_every, early_stopping, keep, data_dir, staleness_bound,
-    ray_address."""
+    ray_address; of a parameter server's run, workers and parallel may not."""
     evaluate_every: int | None = None
     """Steps between evaluations. None: an epoch."""
     early_stopping: int | None = None

@@ -20,12 +20,13 @@ def require_same_run(saved: dict, given: dict) -> None:
         )
 
 
-def require_same_settings(first: dict, given: dict) -> None:
-    """Refuses to train in a process with other settings than process 0 has.
+def require_same_settings(first: dict, given: dict, index: int) -> None:
+    """Refuses to train in a process, whose index is given, with other settings than process 0 has.
 
     Raises: UserError that shows both values of what differs.
     """
-    differing = _differing(first, given, "in process 0", "here", ("workers", "data_dir"))
+    here = f"in process {index}"
+    differing = _differing(first, given, "in process 0", here, ("workers", "data_dir"))
     if differing:
         raise UserError(f"the processes of a run have the same settings, not {differing}")
 

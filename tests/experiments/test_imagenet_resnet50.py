@@ -129,3 +129,13 @@ def test_sixty_four_images_are_known_by_heart():
     for line in archive["results"]:
         assert line["test_examples"] == 64
         assert line["last_error_percent"] == 0
+
+
+def test_a_quick_look_has_a_batch_for_any_number_of_devices(tmp_path, monkeypatch):
+    batches = []
+    for devices in (1, 2, 3, 8):
+        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+        look, dataset = recipe.choose(recipe.Config(quick=True), tmp_path / str(devices))
+        assert dataset.num_classes == 2
+        batches.append((look.batch_size, look.batch_size % look.group))
+    assert batches == [(4, 0), (4, 0), (6, 0), (8, 0)]

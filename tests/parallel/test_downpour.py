@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import convnets
+from convnets.launching import find_free_port
 from convnets.parallel import actors, downpour, ray_cluster
 from convnets.parallel.parameter_server import Counts, Push, create_shards, join_shards
 from tests import shell
@@ -149,6 +150,18 @@ def test_all_stop_when_asked_and_go_on(ray):
     assert report.sent == report.applied == 2 * sum(server.done)
 
 
+def test_workers_that_still_start_are_not_waited_for_when_all_stop(ray):
+    """Before they are there, and while one of them is before its first push."""
+    quadratic = task(2, seconds=0.01)
+    hanging = quadratic._replace(read=lambda place: time.sleep(3600))
+    with served(ray, hanging, shards=1) as server:
+        assert not server.start(lambda: True)
+        assert server.start()
+        server.run(5, stop=lambda: True)
+        assert server.done == (0, 0)
+        assert server.hear().sent.pushes == 0
+
+
 def means_of(dataset):
     """Of every pixel over the training images, as the network sees them."""
     batch = dataset.train.batch(range(len(dataset.train)))
@@ -190,7 +203,7 @@ def test_workers_share_the_gpus(monkeypatch, gpus, each):
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(convnets.UserError, match="pip install 'convnets\\[ray\\]'"):
+    with pytest.raises(convnets.UserError, match="pip install -e '.\\[ray\\]'"):
         convnets.fit(Normed(), few_digits(), parallel="parameter-server", steps=2, progress=False)
 
 
@@ -226,6 +239,23 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path):
     assert (server["dropped"], server["lost"]) == (0, 0)
 
 
+def test_sigterm_while_workers_start_ends_the_run_with_a_checkpoint(tmp_path):
+    words = ("--workdir", tmp_path, "--model", "linear", "--steps", 40, "--batch-size", 16)
+    process = shell.start("train", *words, "--parallel", "parameter-server", "--workers", 1)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("starting workers: 1, shards: 1"):
+            break
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == 143, "".join(said) + out + error
+    assert "stopped by SIGTERM after step 0; checkpoint in" in out
+    assert "all have started" not in out
+    with convnets.Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [0]
+
+
 def is_zombie(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -239,3 +269,13 @@ def test_the_last_line_of_an_actors_error_is_told():
     assert str(error).endswith(
         "worker 3 of the parameter server died and will not come back: a cause"
     )
+
+
+def test_an_address_where_no_cluster_listens_is_refused_at_once(monkeypatch):
+    ray = ray_cluster.import_ray()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("Ray was asked"))
+    address = f"127.0.0.1:{find_free_port()}"
+    message = f"^no Ray cluster answers at {address} .*: start it with ray start --head$"
+    with pytest.raises(convnets.UserError, match=message), ray_cluster.connected(address, None):
+        pass

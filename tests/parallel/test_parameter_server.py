@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import jax
 import numpy as np
 import optax
 import pytest
+from safetensors import SafetensorError
 
 import convnets
 from convnets.asynchronous import create_task
@@ -173,6 +175,11 @@ def test_files_that_are_no_shards_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(convnets.UserError, match="cannot write"):
         write_shard(shard_file(tmp_path / "file", 0), shard)
+    with (
+        mock.patch("safetensors.numpy.save_file", side_effect=SafetensorError("No space left")),
+        pytest.raises(convnets.UserError, match="cannot write .*: No space left"),
+    ):
+        write_shard(path, shard)
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam", "muon", "lamb"])

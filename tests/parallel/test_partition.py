@@ -87,7 +87,7 @@ def test_the_optimizers_state_follows_the_parameters():
     assert kept["head"]["bias"].spec == P()  # four do not divide ten
 
 
-def test_meshes_and_strategies_that_do_not_fit_are_refused():
+def test_meshes_and_strategies_that_do_not_fit_are_refused(monkeypatch):
     with pytest.raises(UserError, match="8 devices do not divide into models over 3"):
         create_mesh(8, model=3)
     others = Mesh(np.array(jax.devices()).reshape(2, 4), ("rows", "columns"))
@@ -104,3 +104,16 @@ def test_meshes_and_strategies_that_do_not_fit_are_refused():
         convnets.fit(model, digits, mesh=mesh, devices=8)
     with pytest.raises(UserError, match="'\\*/dense' matches no parameter; there are head/bias"):
         convnets.fit(model, digits, rules=[("*/dense", ())])
+    with pytest.raises(UserError, match="axis in the rule 'head/kernel' 'model'; known: data"):
+        convnets.fit(model, digits, rules=[("head/kernel", (None, "model"))])
+    for given in ("a", 3):
+        with pytest.raises(UserError, match=f"create_mesh makes one, not {given!r}"):
+            convnets.fit(model, digits, mesh=given)
+    with pytest.raises(UserError, match="are AxisType.Auto, not those that jax.make_mesh gives"):
+        convnets.fit(model, digits, mesh=jax.make_mesh((8,), ("data",)))
+    with pytest.raises(UserError, match="a model is over at least 1 device, not 0"):
+        create_mesh(8, model=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_count", lambda: 2)
+        with pytest.raises(UserError, match="over all 2 processes, .*: 1 does not divide by 2"):
+            create_mesh(1)

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -198,9 +199,8 @@ def test_other_errors_pass_and_are_told_to_those_whose_collectives_they_tore():
             raise jax.errors.JaxRuntimeError(TORN)
 
     zero, one = run_in_each(2, work)
-    assert type(one) is UserError
+    assert type(one) is type(zero) is UserError  # not lost: the user can mend it, on both
     assert str(one) == "no such file"
-    assert isinstance(zero, LostProcessError)
     assert str(zero).startswith("process 1 of 2 (")
     assert str(zero).endswith(") ended with: no such file")
 
@@ -283,13 +283,77 @@ def test_a_process_that_waits_in_vain_is_ended(monkeypatch, capfd):
 
     def work(own):
         if own.index == 0:
-            own.end("process 0 of 2 ended with: disk full")
+            own.end("process 0 of 2 ended with: disk full", process_group.USERS_OWN)
             return
         while not ended:  # in a collective that never ends
             time.sleep(0.01)
         own._told.add(0)
 
     run_in_each(2, work)
-    assert ended[0] == 1
+    assert ended[0] == process_group.USERS_OWN
     said = "convnets: process 0 of 2 ended with: disk full; this process ends too\n"
     assert said in capfd.readouterr().err
+
+
+def test_processes_that_part_are_told_where_and_both_end():
+    """The second would wait for a decision that never comes, and the first for the second."""
+
+    def work(own):
+        if own.index == 0:
+            own.decide(lambda: {"step": 3}, "the config")
+            while (end := own._end()) is None:
+                time.sleep(0.01)
+            return end
+        with pytest.raises(UserError) as refused:
+            own.decide(lambda: None, "the settings")
+        assert own.failed
+        return process_group.USERS_OWN, str(refused.value)
+
+    zero, one = run_in_each(2, work)
+    assert zero == one
+    said = "process 0 has come to the config, process 1 to the settings: start all processes with"
+    assert zero[1].startswith(said)
+
+
+def test_a_process_that_leaves_while_others_go_on_is_told():
+    def work(own):
+        if own.index == 0:
+            own.decide(lambda: None, "the settings")
+            while own._end() is None:
+                time.sleep(0.01)
+        else:
+            own.leave()
+        return own.failed
+
+    assert run_in_each(2, work) == [False, True]
+
+
+def test_what_one_process_refuses_is_refused_by_all():
+    def work(own):
+        def check():
+            if own.index:
+                raise UserError(f"process {own.index} has other settings")
+
+        own.agree(lambda: None, "the data")
+        with pytest.raises(UserError, match="^process 1 has other settings$"):
+            own.agree(check, "the settings")
+        assert not own.failed
+        own.wait_for_others()
+
+    assert run_in_each(3, work) == [None] * 3
+
+
+def test_after_a_failure_the_coordinator_outlives_the_others():
+    """Not only their leaving: what is left of their end would be aborted."""
+    store, (near, far) = Store(), socket.socketpair()
+    groups = [ProcessGroup(store, 0, 2, [near]), ProcessGroup(store, 1, 2)]
+    for own in reversed(groups):
+        own.failed = True
+    groups[1].leave()
+    leaving = threading.Thread(target=groups[0].leave)
+    leaving.start()
+    leaving.join(1)
+    assert leaving.is_alive()
+    far.close()
+    leaving.join(60)
+    assert not leaving.is_alive()

@@ -9,9 +9,17 @@ import pytest
 
 from convnets import UserError
 from convnets.launching import find_free_port
-from convnets.parallel.rendezvous import meet, parse_address
+from convnets.parallel.rendezvous import is_there, meet, parse_address
 
 HOST = "127.0.0.1"
+
+
+def address_of(*given, timeout):
+    """What `meet` says of this process, which then is gone."""
+    address, connections = meet(*given, timeout=timeout)
+    for connection in connections:
+        connection.close()
+    return address
 
 
 def meet_all(calls, timeout=20.0):
@@ -20,7 +28,7 @@ def meet_all(calls, timeout=20.0):
 
     def call(place, count, index):
         try:
-            outcomes[place] = meet(HOST, port, count, index, timeout=timeout)
+            outcomes[place] = address_of(HOST, port, count, index, timeout=timeout)
         except UserError as error:
             outcomes[place] = error
 
@@ -36,6 +44,26 @@ def meet_all(calls, timeout=20.0):
 def test_all_meet_on_loopback():
     assert meet_all([(4, index) for index in range(4)]) == [HOST] * 4
     assert meet_all([(1, 0)]) == [HOST]
+
+
+def test_process_0_sees_when_another_is_gone():
+    port, outcomes = find_free_port(), []
+    zero = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 3, 0, timeout=20)))
+    two = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 3, 2, timeout=20)))
+    for thread in (zero, two):
+        thread.start()
+    one = meet(HOST, port, 3, 1, timeout=20).connections
+    for thread in (zero, two):
+        thread.join()
+    of_zero, of_two = sorted((found.connections for found in outcomes), key=len, reverse=True)
+    assert (len(of_zero), len(one), len(of_two)) == (2, 1, 1)
+    assert all(map(is_there, of_zero))
+    one[0].close()
+    while all(map(is_there, of_zero)):
+        time.sleep(0.01)
+    assert sorted(map(is_there, of_zero)) == [False, True]
+    for connection in [*of_zero, *of_two]:
+        connection.close()
 
 
 def test_who_is_missing_is_said_to_those_who_came():
@@ -62,7 +90,7 @@ def test_another_number_of_processes_and_a_process_that_is_there_twice():
 def test_an_unreachable_coordinator_is_given_up_after_the_timeout():
     port, begin = find_free_port(), time.monotonic()
     with pytest.raises(UserError, match=f"no process 0 answered at {HOST}:{port} within 1 s"):
-        meet(HOST, port, 2, 1, timeout=1)
+        address_of(HOST, port, 2, 1, timeout=1)
     assert 1 <= time.monotonic() - begin < 30
 
 
@@ -70,7 +98,7 @@ def test_a_port_that_is_taken_and_an_address_of_another_machine():
     with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UserError, match=f"cannot wait for the others at {HOST}:{port}: "):
-            meet(HOST, port, 2, 0, timeout=1)
+            address_of(HOST, port, 2, 0, timeout=1)
     with pytest.raises(UserError, match="give an address of this machine and a free port"):
         meet("192.0.2.77", port, 2, 0, timeout=1)
     with pytest.raises(UserError, match="host no-such-host.invalid is not known"):
@@ -79,7 +107,9 @@ def test_a_port_that_is_taken_and_an_address_of_another_machine():
 
 def test_what_is_no_process_of_the_run_is_not_heard():
     port, outcomes = find_free_port(), []
-    zero = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 2, 0, timeout=20)))
+    zero = threading.Thread(
+        target=lambda: outcomes.append(address_of(HOST, port, 2, 0, timeout=20))
+    )
     zero.start()
     for words in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", json.dumps({"process": 1}).encode(), b""):
         while True:
@@ -90,14 +120,16 @@ def test_what_is_no_process_of_the_run_is_not_heard():
                 time.sleep(0.05)
         stranger.sendall(words)
         stranger.close()
-    assert meet(HOST, port, 2, 1, timeout=20) == HOST
+    assert address_of(HOST, port, 2, 1, timeout=20) == HOST
     zero.join()
     assert outcomes == [HOST]
 
 
 def test_a_process_that_died_waiting_may_come_again():
     port, outcomes = find_free_port(), []
-    zero = threading.Thread(target=lambda: outcomes.append(meet(HOST, port, 3, 0, timeout=20)))
+    zero = threading.Thread(
+        target=lambda: outcomes.append(address_of(HOST, port, 3, 0, timeout=20))
+    )
     zero.start()
     while True:
         try:
@@ -109,7 +141,9 @@ def test_a_process_that_died_waiting_may_come_again():
     time.sleep(0.2)
     first.close()
     threads = [
-        threading.Thread(target=lambda i=i: outcomes.append(meet(HOST, port, 3, i, timeout=20)))
+        threading.Thread(
+            target=lambda i=i: outcomes.append(address_of(HOST, port, 3, i, timeout=20))
+        )
         for i in (1, 2)
     ]
     for thread in threads:
