@@ -59,7 +59,7 @@ def test_a_network_is_the_one_that_was_timed():
 
 
 def test_measured():
-    """Cores do at least a third of what one does alone, and not more than it."""
+    """Cores do at least two fifths of what one does alone, and not more than it."""
     archive, experiment = read("scaling")
     assert archive["command"] == "python experiments/scaling.py"
     measured = experiment.measured_lines(archive)
@@ -75,7 +75,7 @@ def test_measured():
     turns = len(measured) * archive["settings"]["repetitions"]
     assert len(experiment.lines_of(archive, "processes")) == turns >= 5 * len(measured)
     for line in measured:
-        assert 1 / 3 < line["efficiency"] < 1.1
+        assert 0.4 < line["efficiency"] < 1.1
 
 
 def test_predicted():
