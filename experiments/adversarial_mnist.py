@@ -209,7 +209,9 @@ def middle(archive: dict, training: str, measure: str) -> float:
 def table(archive: dict) -> str:
     """The table of README.md."""
     epsilon, count = archive["settings"]["epsilon"], archive["results"][0]["projected_examples"]
-    rows = [("LeNet-5 on MNIST, test error", "3 epochs", "3, against the second", "the full recipe")]
+    rows = [
+        ("LeNet-5 on MNIST, test error", "3 epochs", "3, against the second", "the full recipe")
+    ]
     for title, measure in (
         ("digits as they are", "clean_error"),
         (f"fast gradient sign, epsilon {epsilon}", "gradient_sign_error"),
