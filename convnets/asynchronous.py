@@ -80,10 +80,8 @@ def train_asynchronously(plan: Plan, state: TrainState, record: Record, received
     )
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, int(state.step), shown=progress))
-        say, begin = (
-            partial(reporting.say, bar) if progress else lambda text: None,
-            time.monotonic(),
-        )
+        say = partial(reporting.say, bar) if progress else lambda text: None
+        begin = time.monotonic()
         say(f"starting workers: {options.workers}, shards: {options.shards}")
         server = stack.enter_context(
             downpour.run_downpour(

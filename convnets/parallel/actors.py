@@ -1,5 +1,6 @@
 """The processes of a parameter server: what a shard, a worker and a gate do as Ray's actors."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -138,19 +139,30 @@ def call_all(
     while waiting:
         for index, ref in list(waiting.items()):
             try:
-                answers[index] = ray.get(ref)
+                with naming(names[index]):
+                    answers[index] = ray.get(ref)
                 del waiting[index]
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(PATIENCE)
                 again()
                 waiting[index] = methods[index].remote(*args[index])
-            except ray.exceptions.ActorDiedError as error:
-                raise died(names[index], error) from None
-            except ray.exceptions.RayTaskError as error:  # whose message is a traceback
-                if isinstance(error.cause, UserError):
-                    raise UserError(f"{names[index]}: {error.cause}") from None
-                raise
     return [answers[index] for index in range(len(methods))]
+
+
+@contextlib.contextmanager
+def naming(name: str):
+    """Within, the end of an actor, gone for good, and its own UserErrors are UserErrors by its
+    name."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.ActorDiedError as error:
+        raise died(name, error) from None
+    except ray.exceptions.RayTaskError as error:  # whose message is a traceback
+        if isinstance(error.cause, UserError):
+            raise UserError(f"{name}: {error.cause}") from None
+        raise
 
 
 def died(name: str, error: Exception) -> UserError:

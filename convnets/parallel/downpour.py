@@ -13,7 +13,7 @@ from typing import NamedTuple
 import optax
 
 from ..errors import UserError
-from .actors import GradientWorker, ServerShard, call, call_all, died, names
+from .actors import GradientWorker, ServerShard, call, call_all, names, naming
 from .gate import Announced, Gate, Sent
 from .parameter_server import Counts, Shard, add_histograms, paths_of
 from .ray_cluster import connected, environment, gpus_of_a_worker
@@ -182,15 +182,10 @@ class Downpour:
     def _is_done(self, name, ref) -> bool:
         """Whether an actor has done what was asked; not if it died, and is coming back."""
         try:
-            self._ray.get(ref)
+            with naming(name):
+                self._ray.get(ref)
         except self._ray.exceptions.ActorUnavailableError:
             return False
-        except self._ray.exceptions.ActorDiedError as error:
-            raise died(name, error) from None
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise UserError(f"{name}: {error.cause}") from None
-            raise
         return True
 
 
