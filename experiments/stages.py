@@ -8,16 +8,17 @@ Reference:  Jarrett, Kavukcuoglu, Ranzato, LeCun 2009, table 1: Caltech-101, two
             65.5 % with learned ones that were refined
 Ours:       see the table of README.md, made from results/stages.json
 
-Two stages of `convnets.models.Stages` on few labels of MNIST: filters that are random or learned
-without labels (predictive sparse decomposition on patches of what is below), held under the
-classifier or refined with it; after them with and without rectification, contrast normalization,
-and average or max pooling.
+Two stages of `convnets.models.Stages` on few labels of MNIST, whose contrast is normalized locally:
+filters that are random or learned without labels (filters and gains of the encoder of a predictive
+sparse decomposition of patches of what is below), held under the classifier or refined with it;
+after them with and without rectification, contrast normalization, and average or max pooling.
 """
 
 import dataclasses
 import statistics
 from functools import partial
 
+import jax
 from archive import summarize_run
 from cases import Common, load_mnist, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
@@ -25,10 +26,12 @@ from tables import format_table, origin
 import convnets
 from convnets.models import Classifier
 from convnets.models.stages import KINDS, Stages, StageSize
+from convnets.ops import local_contrast_normalization
 from convnets.unsupervised import PredictiveCoder, encoder_layer, sparse_coding_loss
 
 NAME = "stages"
-FILTERS = ("random", "learned", "random, refined", "learned, refined")
+FILTERS = ("random", "learned")
+WAYS = {"held": "", "refined": ", refined"}  # under the classifier
 TITLES = {
     "abs_norm_average": "rectified, normalized, average",
     "abs_average": "rectified, average",
@@ -50,8 +53,8 @@ class Config(Common):
     seeds: tuple[int, ...] = (0, 1, 2)
     images: int = 20_000
     """Images, without labels, whose patches the filters are learned from."""
-    stage_epochs: float = 5
-    penalty: float = 0.2
+    stage_epochs: float = 20
+    penalty: float = 0.5
     steps: int = 1500
     learning_rate: float = 0.001
     weight_decay: float = 0.05
@@ -64,7 +67,7 @@ def main(config: Config) -> None:
     if config.quick:
         small = {"kinds": config.kinds[:1], "maps": (4, 6), "seeds": (0,), "images": 100}
         used = dataclasses.replace(config, **small, stage_epochs=0.5, steps=2)
-    dataset = load_mnist(config)
+    dataset = load_normalized(config)
     cases = [
         {"kind": kind, "filters": filters, "seed": seed}
         for kind in used.kinds
@@ -72,6 +75,12 @@ def main(config: Config) -> None:
         for filters in (FILTERS[1:2] if config.quick else FILTERS)
     ]
     run_cases(NAME, config, cases, lambda case, folder: run(used, dataset, **case))
+
+
+def load_normalized(config: Config):
+    """MNIST, each image with its contrast normalized locally."""
+    normalize = jax.jit(lambda images: local_contrast_normalization(images / 255))
+    return convnets.data.map_images(load_mnist(config), normalize)
 
 
 def create(config: Config, kind: str):
@@ -83,7 +92,7 @@ def create(config: Config, kind: str):
 
     def stage(features, layer, **where):
         return convnets.Stage(
-            PredictiveCoder(features),
+            PredictiveCoder(features, use_bias=False),
             objective,
             layer,
             patch=5,
@@ -93,35 +102,32 @@ def create(config: Config, kind: str):
         )
 
     stages = [
-        stage(first, "stage1/filters"),
-        stage(second, "stage2/filters", below="stage1", patches=2),
+        stage(first, "stage1"),
+        stage(second, "stage2", below="stage1", patches=2),
     ]
     return model, stages
 
 
 def filters_of(learner, variables) -> dict:
-    """The encoder's filters times the gain of each code, at the mean length that random ones have;
-    the paper's stages have no biases."""
+    """The encoder `gain * tanh(filters * x)`, as a stage has it."""
     found = encoder_layer(learner, variables)
-    kernel = found["kernel"] * found["gain"][None]
-    lengths = (kernel**2).sum(0) ** 0.5
-    return {"kernel": kernel / lengths.mean()}
+    return {"filters": {"kernel": found["kernel"]}, "gain": found["gain"]}
 
 
 def run(config: Config, dataset, kind: str, filters: str, seed: int) -> dict:
-    """One classifier."""
+    """The classifier on filters that are held, and then with all refined."""
     model, stages = create(config, kind)
     train = dataset.train.select(range(min(config.images, len(dataset.train))))
     labeled = convnets.data.keep_per_class(dataset, config.labels, seed=seed)
     variables = None
-    if filters.startswith("random"):
-        variables = convnets.fit(model, labeled, steps=0, seed=seed, progress=False)
-        variables, stages = variables.state.variables(), ()
+    if filters == "random":
+        begun = convnets.fit(model, labeled, steps=0, seed=seed, progress=False)
+        variables, stages = begun.state.variables(), ()
     found = convnets.pretrain(
         model,
         dataclasses.replace(dataset, train=train),
         stages,
-        "fine_tune" if filters.endswith("refined") else "classifier",
+        "fine_tune",
         labeled=labeled,
         variables=variables,
         classifier={"steps": config.steps, "weight_decay": config.weight_decay},
@@ -136,21 +142,25 @@ def run(config: Config, dataset, kind: str, filters: str, seed: int) -> dict:
     )
     for result in found.results.values():
         require_whole(result)
-    return summarize_run(list(found.results.values())[-1].history)
+    return {
+        "held": summarize_run(found.results["classifier"].history),
+        "refined": summarize_run(found.results["fine_tuning"].history),
+    }
+
+
+def errors(archive: dict, kind: str, filters: str, way: str) -> list[float]:
+    """Test errors in % of each seed."""
+    lines = [x for x in archive["results"] if (x["kind"], x["filters"]) == (kind, filters)]
+    return [line[way]["test_error_percent"] for line in lines]
 
 
 def table(archive: dict) -> str:
     """The table of README.md."""
-    kinds = list(dict.fromkeys(line["kind"] for line in archive["results"]))
-    ways = list(dict.fromkeys(line["filters"] for line in archive["results"]))
-    rows = [("two stages, then", *ways)]
-    for kind in kinds:
-        row = [TITLES[kind]]
-        for way in ways:
-            lines = [x for x in archive["results"] if (x["kind"], x["filters"]) == (kind, way)]
-            errors = [line["test_error_percent"] for line in lines]
-            row.append(f"{statistics.mean(errors):.2f}" if errors else "")
-        rows.append(tuple(row))
+    columns = [(filters, way) for way in WAYS for filters in FILTERS]
+    rows = [("two stages, then", *(filters + WAYS[way] for filters, way in columns))]
+    for kind in dict.fromkeys(line["kind"] for line in archive["results"]):
+        found = [errors(archive, kind, *column) for column in columns]
+        rows.append((TITLES[kind], *(f"{statistics.mean(x):.2f}" if x else "" for x in found)))
     count = archive["settings"]["labels"]
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in % on MNIST with {count} labels "

@@ -57,7 +57,8 @@ def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     Args:
       params: of the network.
       path: of the layer in them, as `backbone/conv1`.
-      found: `{"kernel": …, "bias": …}`.
+      found: `{"kernel": …, "bias": …}`; for layers within it, by name, such as
+        `{"filters": {"kernel": …}, "gain": …}`.
 
     Raises: UserError for a layer that is not there, without a kernel, and for other shapes.
 
@@ -73,7 +74,11 @@ def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     if rest:
         return {**params, first: fill_layer(params[first], rest, found)}
     layer = params[first]
-    if "kernel" not in layer:
+    inner = {name: value for name, value in found.items() if isinstance(value, Mapping)}
+    for name, value in inner.items():
+        layer = fill_layer(layer, name, value)
+    found = {name: value for name, value in found.items() if name not in inner}
+    if "kernel" not in layer and not inner:
         raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
     shared = {name: jnp.asarray(found[name]) for name in layer if name in found}
     for name, value in shared.items():

@@ -91,6 +91,7 @@ class PredictiveCoder(nn.Module):
 
     Attributes:
       features: how many.
+      use_bias: whether the encoder has a bias.
 
     Returns: `{"code": [B, features], "reconstruction": …}`, the encoder's prediction and what the
     dictionary, its features at length 1, makes of it.
@@ -106,6 +107,7 @@ class PredictiveCoder(nn.Module):
     """
 
     features: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
@@ -113,7 +115,7 @@ class PredictiveCoder(nn.Module):
         gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
         shape = (self.features, x.shape[1])
         dictionary = self.param("dictionary", normal(1.0), shape, jnp.float32)
-        code = gain[None] * tanh(Dense(self.features, name="encoder")(x))
+        code = gain[None] * tanh(Dense(self.features, use_bias=self.use_bias, name="encoder")(x))
         made = code @ at_length_one(dictionary)
         return {"code": code, "reconstruction": made.reshape(images.shape)}
 
