@@ -66,6 +66,7 @@ def semi_supervised_loss(
     weight: float = 1.0,
     supervised: Callable = classification_loss,
     unsupervised: Callable = reconstruction_loss,
+    method: str = "reconstruct",
 ):
     """The loss function `supervised error + weight * unsupervised error`.
 
@@ -73,12 +74,14 @@ def semi_supervised_loss(
     over all. It is an objective for `fit`, as a partial of its options.
 
     Args:
-      model: returns logits, and `{"code", "reconstruction"}` by its method `reconstruct`, as
-        `ReconstructingClassifier`.
+      model: returns logits, and by its method of that name what the unsupervised error is of: as
+        `ReconstructingClassifier`, which has `reconstruct`.
       normalization: of the images.
       weight: of the unsupervised error, not negative.
       supervised, unsupervised: `(model, *, normalization) -> loss function`, or partials of such,
         as `partial(reconstruction_loss, corrupt=mask_pixels)`.
+      method: of the model, which the unsupervised loss function calls; `"__call__"` for its logits,
+        as `unsupervised.consistency_loss` does.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. A batch
     has `image`, and `label`, -1 where there is none; it may have `labeled` `[B]`, false for labels
@@ -86,7 +89,7 @@ def semi_supervised_loss(
     label the supervised error is 0. Metrics: `loss`, the sum of both; `supervised_loss` and what
     classification measures, of labeled examples; `unsupervised_loss` and what else that measures.
 
-    Raises: UserError for a negative weight.
+    Raises: UserError for a negative weight, and a model without such a method.
 
     Reference: Ranzato 2012, slide "Semi-supervised learning"; Ranzato, Szummer 2008,
     "Semi-supervised learning of compact document representations with deep networks".
@@ -102,8 +105,13 @@ def semi_supervised_loss(
     """
     if not weight >= 0:
         raise UserError(f"the weight of the unsupervised error must not be negative, came {weight}")
+    if not callable(getattr(model, method, None)):
+        raise UserError(
+            f"{type(model).__name__} has no {method!r}, which the unsupervised error is of: "
+            'ReconstructingClassifier has "reconstruct", and every model "__call__"'
+        )
     supervise = supervised(model, normalization=normalization)
-    reconstruct = unsupervised(Method(model, "reconstruct"), normalization=normalization)
+    reconstruct = unsupervised(Method(model, method), normalization=normalization)
 
     def loss_fn(params, batch_stats, batch, key):
         keys = (None, None) if key is None else jax.random.split(key)

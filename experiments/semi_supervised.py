@@ -9,7 +9,7 @@ Ours:       see the table of README.md, made from results/semi_supervised.json
 The convolutional network of `pretraining_networks.py` with a dense decoder, from 10 to 500 labels
 of each class, the same for both. "labels alone" minimizes the supervised error; "and images" adds
 the error of a denoising auto-encoder, `convnets.semi_supervised_loss`, on batches half of whose
-images have no label. Both see as many labeled images in each step, in as many steps.
+images, on average, have no label. Both see as many labeled images in as many steps.
 """
 
 import dataclasses
@@ -99,16 +99,21 @@ def run(config: Config, dataset, folder, labels: int, way: str, seed: int) -> di
     return summarize_run(result.history)
 
 
+def errors(archive: dict, labels: int, way: str) -> list[float]:
+    """Test errors in % of each seed."""
+    lines = [x for x in archive["results"] if (x["labels"], x["way"]) == (labels, way)]
+    return [line["test_error_percent"] for line in lines]
+
+
 def table(archive: dict) -> str:
     """The table of README.md."""
     rows = [("MNIST, labels of each class", *WAYS)]
     for count in dict.fromkeys(line["labels"] for line in archive["results"]):
         found = []
         for way in WAYS:
-            lines = [x for x in archive["results"] if (x["labels"], x["way"]) == (count, way)]
-            errors = [line["test_error_percent"] for line in lines]
-            spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-            found.append(f"{statistics.mean(errors):.2f}{spread}" if errors else "")
+            each = errors(archive, count, way)
+            spread = f" ± {statistics.stdev(each):.2f}" if len(each) > 1 else ""
+            found.append(f"{statistics.mean(each):.2f}{spread}" if each else "")
         rows.append((str(count), *found))
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of the "

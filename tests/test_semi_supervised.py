@@ -11,12 +11,21 @@ import pytest
 import convnets
 from convnets.models import MLP, Classifier
 from convnets.semi_supervised import Method, labeled_only
-from convnets.unsupervised import DenseDecoder, add_gaussian_noise, reconstruction_loss
+from convnets.unsupervised import (
+    DenseDecoder,
+    add_gaussian_noise,
+    consistency_loss,
+    reconstruction_loss,
+)
 
 from .small_runs import few_digits, fit
 
 MODEL = convnets.ReconstructingClassifier(Classifier(MLP((8,)), num_classes=10), DenseDecoder(784))
 SPARSE = partial(reconstruction_loss, sparsity=0.01)
+
+
+def move_one_pixel(key, image):
+    return jnp.roll(image, jax.random.randint(key, (), -1, 2), axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +53,26 @@ def test_the_loss_is_the_sum_of_both(params):
     assert found["accuracy"] == one["accuracy"]
     assert found["unsupervised_loss"] == pytest.approx(both["loss"], rel=1e-6)
     assert found["unexplained"] == pytest.approx(both["unexplained"], rel=1e-6)
+
+
+def test_the_unsupervised_error_may_be_of_the_logits(params):
+    classifier = MODEL.classifier
+    given = {"params": params["classifier"]}
+    objective = partial(
+        convnets.semi_supervised_loss,
+        weight=2.0,
+        unsupervised=partial(consistency_loss, augment=move_one_pixel),
+        method="__call__",
+    )
+    none = batch() | {"label": np.full(8, -1)}
+    grads, (_, measured) = jax.grad(objective(classifier), has_aux=True)(
+        given["params"], {}, none, jax.random.key(1)
+    )
+    found = convnets.metrics.finish(measured)
+    assert found["loss"] == pytest.approx(2 * found["unsupervised_loss"], rel=1e-6)
+    assert np.any(grads["head"]["kernel"])
+    with pytest.raises(convnets.UserError, match="Classifier has no 'reconstruct'"):
+        convnets.semi_supervised_loss(classifier)
 
 
 def test_what_has_no_label_moves_the_decoder_and_not_the_head(params):

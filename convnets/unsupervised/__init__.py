@@ -6,6 +6,7 @@ from . import competition
 from .autoencoder import Autoencoder, ConvAutoencoder, DenseAutoencoder, DenseDecoder
 from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans, clustering_loss
+from .consistency import consistency_loss
 from .contrastive import contrastive_divergence_loss
 from .conversion import encoder_layer, fill_layer
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
@@ -35,6 +36,7 @@ __all__ = [
     "amari_distance",
     "clustering_loss",
     "competition",
+    "consistency_loss",
     "contrastive_divergence_loss",
     "deconvolution_loss",
     "encoder_layer",
