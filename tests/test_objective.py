@@ -1,5 +1,6 @@
 """Objectives of one's own in `fit`: auto-encoders, chains, clusters; what they do not hear of."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -49,14 +50,14 @@ def test_an_autoencoder_is_fitted_saved_and_resumed(tmp_path):
 
 
 def test_chains_and_centers_ride_in_the_state():
-    machine = fit(RBM(5, chains=7), steps=2, objective=contrastive_divergence_loss)
+    machine = fit(RBM(5, "gaussian", chains=7), steps=2, objective=contrastive_divergence_loss)
     assert machine.state.batch_stats["chains"].shape == (7, 28, 28, 1)
     clusters = fit(KMeans(3), steps=2, objective=clustering_loss)
     assert clusters.state.batch_stats["counts"].sum() > 0
 
 
 def test_a_run_with_an_objective_is_opened_and_evaluated_again(tmp_path):
-    machine, folder = RBM(5, chains=7), tmp_path / "run"
+    machine, folder = RBM(5, "gaussian", chains=7), tmp_path / "run"
     result = fit(machine, steps=2, objective=contrastive_divergence_loss, workdir=str(folder))
     run = convnets.load_run(folder, model=machine)
     same = jax.tree.map(np.array_equal, run.state.variables(), result.state.variables())
@@ -96,6 +97,20 @@ def test_the_best_on_validation_has_the_least_loss(tmp_path):
 def test_what_an_objective_does_not_hear_of_is_refused(options):
     with pytest.raises(UserError, match=f"does not hear of {next(iter(options))}"):
         fit(DenseAutoencoder((4,)), steps=1, objective=reconstruction_loss, **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "message"),
+    [
+        (RBM(5), contrastive_divergence_loss, r"binary machine .* to \[-0.53, 2.8\].*gaussian"),
+        (DenseAutoencoder((5,)), partial(reconstruction_loss, error="cross_entropy"), "entropy"),
+    ],
+)
+def test_what_takes_pixels_for_probabilities_gets_no_standardized_ones(model, objective, message):
+    with pytest.raises(UserError, match=message):
+        fit(model, steps=1, objective=objective)
+    raw = dataclasses.replace(few_digits(), normalization=convnets.Normalization())
+    assert int(fit(model, raw, steps=1, objective=objective).state.step) == 1
 
 
 def test_a_model_without_logits_needs_an_objective():

@@ -6,7 +6,7 @@ from jax import lax
 from .. import losses, metrics
 from ..errors import UserError
 from ..ops import collective, image
-from .reconstruction import unexplained
+from .reconstruction import require_probabilities, unexplained
 
 
 def contrastive_divergence_loss(
@@ -30,7 +30,8 @@ def contrastive_divergence_loss(
     the reconstruction by the hidden units' probabilities. Neither says how well the model fits:
     small machines have `log_likelihood`.
 
-    Raises: UserError for fewer than 1 step.
+    Raises: UserError for fewer than 1 step, and for binary units of images that the normalization
+    takes out of [0, 1].
 
     Reference: Hinton 2002, "Training products of experts by minimizing contrastive divergence";
     Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood
@@ -38,6 +39,8 @@ def contrastive_divergence_loss(
     """
     if steps < 1:
         raise UserError(f"at least 1 step of Gibbs sampling, not {steps}")
+    if model.visible == "binary":
+        require_probabilities("a binary machine", normalization, "take visible='gaussian'")
 
     def loss_fn(params, batch_stats, batch, key):
         mask, images = batch.get("mask"), image.prepare(batch["image"], normalization)

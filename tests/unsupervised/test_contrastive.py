@@ -102,6 +102,18 @@ def test_the_exact_likelihood_of_a_convolutional_machine_rises():
     assert log_likelihood(state.params) > before + 0.5
 
 
+def test_binary_units_are_of_images_between_0_and_1():
+    """What the normalization makes of these decides, whatever its numbers are."""
+    for mean, std in ((0.1, 1.0), (0.0, 0.9), (0.5, 0.25)):
+        normalization = convnets.Normalization((0.0, mean), (1.0, std))
+        for machine in (RBM(3), ConvolutionalRBM(3, 2)):
+            with pytest.raises(UserError, match="a binary machine takes images for probabilities"):
+                contrastive_divergence_loss(machine, normalization=normalization)
+        contrastive_divergence_loss(RBM(3, "gaussian"), normalization=normalization)
+    for mean, std in ((0.0, 1.0), (0.0, 2.0), (-0.5, 2.0), (1.0, -1.0)):
+        contrastive_divergence_loss(RBM(3), normalization=convnets.Normalization((mean,), (std,)))
+
+
 def test_no_step_is_refused():
     with pytest.raises(UserError, match="at least 1 step"):
         contrastive_divergence_loss(RBM(3), steps=0)
