@@ -13,9 +13,9 @@ from jax import lax
 from .. import losses, metrics, ops
 from ..errors import UserError
 from ..layers.initializers import normal
-from ..ops import image
+from ..ops import collective, image
 from .reconstruction import unexplained
-from .sparse_coding import soft_threshold
+from .sparse_coding import at_length_one, descend_accelerated, soft_threshold
 
 
 class DeconvolutionalNetwork(nn.Module):
@@ -70,7 +70,7 @@ class DeconvolutionalNetwork(nn.Module):
           switches: `(switches, size)` of each pooling below, that of layer 1 first.
         """
         for number in range(len(switches) + 1, 0, -1):
-            kernel = at_length_one(params[f"layer{number}"]["kernel"])
+            kernel = at_length_one(params[f"layer{number}"]["kernel"], (0, 1, 2))
             maps = ops.convolve_transposed(maps, kernel, padding=self.kernel_size // 2)
             if number > 1:
                 maps = ops.unpool(maps, *switches[number - 2])
@@ -96,7 +96,8 @@ class DeconvolutionalNetwork(nn.Module):
                 switches.append((places, size))
                 size = places.shape[1:3]
             shape = (len(images), *size, self.features[number - 1])
-            maps = self._infer_layer(params, images, jnp.zeros(shape), switches)
+            start = collective.varying_over_data(jnp.zeros(shape))  # and so is what is transposed
+            maps = self._infer_layer(params, images, start, switches)
         return maps, switches
 
     @nn.nowrap
@@ -107,16 +108,13 @@ class DeconvolutionalNetwork(nn.Module):
             return self.reconstruct(params, maps, switches)
 
         transpose = jax.linear_transpose(reconstruct, start)
-        rate = 1 / largest_eigenvalue(lambda maps: transpose(reconstruct(maps))[0], start)
+        rate = 1 / largest_eigenvalues(lambda maps: transpose(reconstruct(maps))[0], start.shape)
 
-        def descend(_, carried):
-            maps, ahead, momentum = carried
-            (gradient,) = transpose(reconstruct(ahead) - images)
-            after = soft_threshold(ahead - rate * gradient, rate * self.penalty)
-            larger = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-            return after, after + (momentum - 1) / larger * (after - maps), larger
+        def descend(maps):
+            (gradient,) = transpose(reconstruct(maps) - images)
+            return soft_threshold(maps - rate * gradient, rate * self.penalty)
 
-        return lax.fori_loop(0, self.inference, descend, (start, start, jnp.ones(())))[0]
+        return descend_accelerated(descend, start, self.inference)
 
 
 class Filters(nn.Module):
@@ -173,23 +171,22 @@ def deconvolution_loss(
     return loss_fn
 
 
-def at_length_one(kernel):
-    """Every feature's filter `[kernel H, kernel W, C]` divided by its length."""
-    return kernel / jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
+def largest_eigenvalues(apply, shape, steps: int = 10):
+    """An upper estimate of the largest eigenvalue of each example's positive linear map, by power
+    iteration, and a tenth more.
 
+    Args:
+      apply: the maps, from `[B, …]` to the same shape, of which none sees another's example.
+      shape: `(B, …)`.
 
-def largest_eigenvalue(apply, shape, steps: int = 10):
-    """An upper estimate of the largest eigenvalue of a positive linear map, by power iteration on
-    the whole batch, and a tenth more.
+    Returns: `[B, 1, …]`, of examples alone: they do not depend on who else is in the batch.
 
-    >>> round(largest_eigenvalue(lambda x: x * jnp.array([1.0, 4.0]), jnp.ones(2)).item(), 2)
-    4.4
+    >>> scales = jnp.array([[1.0, 40.0], [20.0, 2.0]])
+    >>> largest_eigenvalues(lambda x: scales * x, (2, 2)).round().tolist()
+    [[44.0], [22.0]]
     """
-    start = jax.random.normal(jax.random.key(0), shape.shape)
-
-    def power(_, x):
-        x = apply(x)
-        return x / jnp.linalg.norm(x.ravel())
-
-    direction = lax.fori_loop(0, steps, power, start / jnp.linalg.norm(start.ravel()))
-    return 1.1 * jnp.linalg.norm(apply(direction).ravel())
+    inner = tuple(range(1, len(shape)))
+    start = jnp.broadcast_to(jax.random.normal(jax.random.key(0), shape[1:])[None], shape)
+    start = collective.varying_over_data(at_length_one(start, inner))
+    direction = lax.fori_loop(0, steps, lambda _, x: at_length_one(apply(x), inner), start)
+    return 1.1 * jnp.sqrt(jnp.square(apply(direction)).sum(inner, keepdims=True))
