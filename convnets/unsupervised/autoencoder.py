@@ -31,13 +31,20 @@ class Autoencoder(nn.Module):
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         code = self.encoder(images, train=train)
-        made = self.decoder(code, train=train)
-        if made[0].size != images[0].size:
-            raise UserError(
-                f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
-                f"{images.shape[1:]}"
-            )
-        return {"code": code, "reconstruction": made.reshape(images.shape)}
+        return decoded(code, self.decoder(code, train=train), images)
+
+
+def decoded(code, made, images) -> dict:
+    """The code of images, and what a decoder has made of it in their shape.
+
+    Raises: UserError where that has not as many values.
+    """
+    if made[0].size != images[0].size:
+        raise UserError(
+            f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
+            f"{images.shape[1:]}"
+        )
+    return {"code": code, "reconstruction": made.reshape(images.shape)}
 
 
 class DenseAutoencoder(nn.Module):

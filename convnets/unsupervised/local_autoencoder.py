@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import losses, metrics, ops
 from ..layers import LocallyConnected
 from ..layers.initializers import variance_scaling
+from .reconstruction import unexplained
 
 EPSILON = 1e-6  # below the roots: pooled codes have a gradient at 0
 FLOOR = 0.01  # the least contrast that is divided by; c in the paper
@@ -134,9 +135,8 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
       sparsity: λ, not negative.
 
     Returns: `loss_fn(params, batch_stats, batch, key)`. A batch has `image [B, H, W, C]`, and may
-      have `mask [B]`, false for padding. Metrics are `loss`; `unexplained1`, …, of each stage the
-      squared error of the reconstruction over the variance of the input, where 0 is perfect and 1
-      as good as the mean; and `unexplained`, their mean over the stages.
+      have `mask [B]`, false for padding. Metrics are `loss`; `unexplained1`, …, of each stage, as
+      `reconstruction_loss` has it; and `unexplained`, of the stages together.
 
     Reference: Le et al. 2012, equation 1. Differs: divided by n, so that a stage does not count
     for more, nor a rate for more, the larger it is.
@@ -154,10 +154,12 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
         stages = model.apply({"params": params}, images)
         mask = batch.get("mask")
         values = sum(_objective(stage, sparsity) for stage in stages)
-        shares = [_unexplained(stage) for stage in stages]
-        named = {f"unexplained{number}": share for number, share in enumerate(shares, 1)}
-        named |= {"loss": values, "unexplained": sum(shares) / len(shares)}
-        measured = {name: metrics.mean_metric(each, mask) for name, each in named.items()}
+        missed = [unexplained(stage.reconstruction, stage.input, mask) for stage in stages]
+        measured = {
+            "loss": metrics.mean_metric(values, mask),
+            "unexplained": tuple(sum(parts) for parts in zip(*missed)),
+            **{f"unexplained{number}": pair for number, pair in enumerate(missed, 1)},
+        }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
@@ -166,12 +168,6 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
 def _objective(stage, sparsity):
     size = stage.input[0].size
     return (_squares(stage.reconstruction - stage.input) + sparsity * _sum(stage.pooled)) / size
-
-
-def _unexplained(stage):
-    centered = stage.input - stage.input.mean((1, 2, 3), keepdims=True)
-    variance = jnp.maximum(_squares(centered), jnp.finfo(jnp.float32).tiny)
-    return _squares(stage.reconstruction - stage.input) / variance
 
 
 def _squares(x):
