@@ -9,13 +9,16 @@ import pytest
 
 import convnets
 from convnets.errors import UserError
+from convnets.layers import TiledConv
 from convnets.unsupervised import (
     RBM,
     DenseAutoencoder,
     KMeans,
+    ReconstructionICA,
     clustering_loss,
     contrastive_divergence_loss,
     mask_pixels,
+    reconstruction_ica_loss,
     reconstruction_loss,
 )
 
@@ -54,6 +57,13 @@ def test_chains_and_centers_ride_in_the_state():
     assert machine.state.batch_stats["chains"].shape == (7, 28, 28, 1)
     clusters = fit(KMeans(3), steps=2, objective=clustering_loss)
     assert clusters.state.batch_stats["counts"].sum() > 0
+
+
+def test_tiled_filters_are_fitted():
+    model = ReconstructionICA(TiledConv(2, 8, 4, period=2, use_bias=False))
+    result = fit(model, steps=2, objective=partial(reconstruction_ica_loss, penalty=0.1))
+    assert result.state.params["filters"]["kernel"].shape == (2, 2, 8, 8, 1, 2)
+    assert "test_unexplained" in result.history[-1]
 
 
 def test_a_run_with_an_objective_is_opened_and_evaluated_again(tmp_path):

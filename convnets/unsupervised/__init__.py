@@ -10,7 +10,7 @@ from .contrastive import contrastive_divergence_loss
 from .conversion import encoder_layer, fill_layer
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
-from .ica import amari_distance, reconstruction_ica_loss
+from .ica import ReconstructionICA, amari_distance, reconstruction_ica_loss
 from .local_autoencoder import LocalAutoencoder, LocalStage, local_reconstruction_loss
 from .reconstruction import reconstruction_loss
 from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
@@ -29,6 +29,7 @@ __all__ = [
     "LocalAutoencoder",
     "LocalStage",
     "PredictiveCoder",
+    "ReconstructionICA",
     "Whitening",
     "add_gaussian_noise",
     "add_salt_and_pepper",

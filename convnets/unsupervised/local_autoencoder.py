@@ -17,7 +17,7 @@ EPSILON = 1e-6  # below the roots: pooled codes have a gradient at 0
 FLOOR = 0.01  # the least contrast that is divided by; c in the paper
 
 
-class Stage(NamedTuple):
+class StageValues(NamedTuple):
     """What one stage makes of its input, all `[B, …]`.
 
     Attributes:
@@ -67,7 +67,7 @@ class LocalStage(nn.Module):
     contrast: int = 5
 
     @nn.compact
-    def __call__(self, x) -> Stage:
+    def __call__(self, x) -> StageValues:
         places = {"stride": self.stride, "padding": self.padding}
         encoder = LocallyConnected(
             self.features, self.filter_size, use_bias=False, name="encoder", **places
@@ -82,7 +82,7 @@ class LocalStage(nn.Module):
         normalized = ops.local_contrast_normalization(
             pooled, window=self.contrast, sigma=self.contrast / 5, floor=FLOOR
         )
-        return Stage(x, code, reconstruction, pooled, normalized)
+        return StageValues(x, code, reconstruction, pooled, normalized)
 
 
 class LocalAutoencoder(nn.Module):
@@ -93,7 +93,7 @@ class LocalAutoencoder(nn.Module):
 
     As it is, for images `[B, 200, 200, 3]`, it has 1,033,622,208 parameters.
 
-    Returns: a `Stage` for each.
+    Returns: `StageValues` for each.
 
     Reference: Le, Ranzato, Monga, Devin, Chen, Corrado, Dean, Ng 2012, "Building high-level
     features using large scale unsupervised learning", section 3: three stages of filters of 18x18,
@@ -115,7 +115,7 @@ class LocalAutoencoder(nn.Module):
     )
 
     @nn.compact
-    def __call__(self, images) -> tuple[Stage, ...]:
+    def __call__(self, images) -> tuple[StageValues, ...]:
         found, x = [], images
         for number, stage in enumerate(self.stages, 1):
             found.append(stage(name=f"stage{number}")(x))
