@@ -101,6 +101,19 @@ def test_the_best_on_validation_has_the_least_loss(tmp_path):
     assert step == min(losses, key=losses.get)
 
 
+def test_nothing_is_decided_by_free_energies(tmp_path):
+    machine, objective = RBM(3, "gaussian"), partial(contrastive_divergence_loss, steps=2)
+    for options in ({"early_stopping": 1}, {"schedule": "plateau"}):
+        with pytest.raises(UserError, match="does not tell which of two states is"):
+            fit(machine, objective=objective, **options)
+    given = {"steps": 1, "workdir": str(tmp_path / "run")}
+    line = fit(machine, objective=objective, **given).history[-1]
+    assert {"test_loss", "validation_unexplained"} < line.keys()
+    assert "validation_loss" not in line
+    with pytest.raises(UserError, match="known to be the best"):
+        convnets.load_run(tmp_path / "run", "best", model=machine)
+
+
 @pytest.mark.parametrize(
     "options", [{"augment": ("flip",)}, {"label_smoothing": 0.1}, {"loss": "squared_error"}]
 )

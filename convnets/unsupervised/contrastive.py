@@ -28,7 +28,9 @@ def contrastive_divergence_loss(
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. Metrics,
     over the examples of the mask: as `loss` the free energy of the images, and `unexplained`, of
     the reconstruction by the hidden units' probabilities. Neither says how well the model fits:
-    small machines have `log_likelihood`.
+    small machines have `log_likelihood`. Free energies of two states are not of one scale, so that
+    `fit` lets no state be the best on validation and nothing be decided there: `loss_fn.ranks` is
+    False.
 
     Raises: UserError for fewer than 1 step, and for binary units of images that the normalization
     takes out of [0, 1].
@@ -64,6 +66,7 @@ def contrastive_divergence_loss(
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
+    loss_fn.ranks = False
     return loss_fn
 
 
