@@ -38,6 +38,14 @@ def contrastive_divergence_loss(
     Reference: Hinton 2002, "Training products of experts by minimizing contrastive divergence";
     Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood
     gradient" (persistent chains).
+
+    >>> from convnets.unsupervised import RBM
+    >>> model, batch = RBM(4), {"image": jnp.ones((3, 1, 2, 1))}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> zeros = jax.tree.map(jnp.zeros_like, params)
+    >>> loss, (_, found) = contrastive_divergence_loss(model)(zeros, {}, batch, jax.random.key(1))
+    >>> loss.item(), round(float(found["loss"][0] / found["loss"][1]), 4)  # -4 log 2
+    (0.0, -2.7726)
     """
     if steps < 1:
         raise UserError(f"at least 1 step of Gibbs sampling, not {steps}")

@@ -143,11 +143,17 @@ def deconvolution_loss(
       layer: from 1.
       normalization: of the images, which are best contrast-normalized; None leaves them.
 
-    Returns: as `reconstruction_loss`; metrics also `sparsity`, the share of maps' values at 0.
+    Returns: as `reconstruction_loss`; metrics also `zeros`, the share of maps' values that are 0.
 
     Raises: UserError for a layer that is not there.
 
     Reference: Zeiler et al. 2011, equation 1 and section 2.3.
+
+    >>> model = DeconvolutionalNetwork((1,), kernel_size=1, penalty=1.0)
+    >>> params = {"layer1": {"kernel": jnp.full((1, 1, 1, 1), 5.0)}}  # at length 1
+    >>> loss_fn = deconvolution_loss(model, 1)
+    >>> loss_fn(params, {}, {"image": jnp.full((1, 1, 2, 1), 3.0)}, None)[0].round(3).item()
+    5.0
     """
     if not 1 <= layer <= len(model.features):
         raise UserError(f"there are layers 1 to {len(model.features)}, not {layer}")
@@ -164,7 +170,7 @@ def deconvolution_loss(
         measured = {
             "loss": metrics.mean_metric(values, mask),
             "unexplained": unexplained(made, images, mask),
-            "sparsity": metrics.mean_metric((maps == 0).mean((1, 2, 3)), mask),
+            "zeros": metrics.mean_metric((maps == 0).mean((1, 2, 3)), mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 

@@ -71,6 +71,13 @@ def reconstruction_ica_loss(
     overcomplete feature learning", equation 2 (their λ is 1 / penalty); Le et al. 2010, "Tiled
     convolutional neural networks", equation 1 (pooling). Differs: tiled ICA there is orthogonal
     within each tile.
+
+    >>> from convnets.layers import Conv
+    >>> model = ReconstructionICA(Conv(1, 1, use_bias=False))
+    >>> params = {"filters": {"kernel": jnp.ones((1, 1, 1, 1))}}  # responses are the pixels
+    >>> loss_fn = reconstruction_ica_loss(model, 0.5, epsilon=1e-6)
+    >>> round(loss_fn(params, {}, {"image": jnp.full((1, 2, 2, 1), 3.0)}, None)[0].item(), 3)
+    6.0
     """
     if not penalty >= 0 or not epsilon > 0:
         raise UserError(

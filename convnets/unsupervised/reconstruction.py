@@ -47,6 +47,13 @@ def reconstruction_loss(
 
     Reference: Ranzato 2012, "Sparse auto-encoder" (sparsity); Vincent et al. 2010 (corruption);
     Rifai, Vincent, Muller, Glorot, Bengio 2011, "Contractive auto-encoders", equation 2.
+
+    >>> from convnets.unsupervised import DenseAutoencoder
+    >>> model, batch = DenseAutoencoder((2,)), {"image": jnp.ones((3, 1, 2, 1))}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> dark = jax.tree.map(jnp.zeros_like, params)  # a reconstruction of zeros
+    >>> reconstruction_loss(model)(dark, {}, batch, None)[0].item()
+    2.0
     """
     if error not in ERRORS:
         raise unknown("error", error, ERRORS)

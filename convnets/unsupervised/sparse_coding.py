@@ -153,11 +153,19 @@ def sparse_coding_loss(
       steps: of the inference, from the encoder's prediction on, or from zeros without it.
       normalization: of the images; None leaves them in [0, 1].
 
-    Returns: as `reconstruction_loss`; metrics also `sparsity`, the share of codes that are 0.
+    Returns: as `reconstruction_loss`; metrics also `zeros`, the share of codes that are 0.
 
     Raises: UserError for a penalty or closeness below 0.
 
     Reference: Kavukcuoglu, Ranzato, LeCun 2008, section 2.2; Olshausen, Field 1996.
+
+    >>> model = PredictiveCoder(2)
+    >>> batch = {"image": jnp.array([3.0, 0.5]).reshape(1, 1, 2, 1)}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> loss_fn = sparse_coding_loss(model, 1.0, closeness=0.0)
+    >>> found = loss_fn({**params, "dictionary": jnp.eye(2)}, {}, batch, None)[0]
+    >>> round(found.item(), 3)  # codes 2 and 0
+    2.625
     """
     if not penalty >= 0 or not closeness >= 0:
         raise UserError(f"weights must not be negative, came {penalty} and {closeness}")
@@ -185,7 +193,7 @@ def sparse_coding_loss(
         measured = {
             "loss": metrics.mean_metric(values, mask),
             "unexplained": unexplained(made, x, mask),
-            "sparsity": metrics.mean_metric((codes == 0).mean(1), mask),
+            "zeros": metrics.mean_metric((codes == 0).mean(1), mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 

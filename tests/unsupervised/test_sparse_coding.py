@@ -79,7 +79,7 @@ def test_training_explains_the_data_and_teaches_the_encoder():
     assert after < 0.6 * before
     means = convnets.metrics.finish(measured)
     assert means["unexplained"] < 0.3
-    assert means["sparsity"] > 0.3
+    assert means["zeros"] > 0.3
     predicted = model.apply({"params": state.params}, batch["image"], train=False)
     by_encoder = jnp.square(predicted["reconstruction"] - batch["image"]).mean()
     assert by_encoder < 0.5 * jnp.square(batch["image"]).mean()
