@@ -8,6 +8,7 @@ from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans, clustering_loss
 from .contrastive import contrastive_divergence_loss
 from .conversion import encoder_layer, fill_layer
+from .convolutional_coding import ConvolutionalPredictiveCoder, infer_maps
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
 from .ica import ReconstructionICA, amari_distance, reconstruction_ica_loss
@@ -21,6 +22,7 @@ __all__ = [
     "RBM",
     "Autoencoder",
     "ConvAutoencoder",
+    "ConvolutionalPredictiveCoder",
     "ConvolutionalRBM",
     "DeconvolutionalNetwork",
     "DenseAutoencoder",
@@ -42,6 +44,7 @@ __all__ = [
     "fill_layer",
     "fit_whitening",
     "infer_codes",
+    "infer_maps",
     "local_reconstruction_loss",
     "mask_pixels",
     "reconstruction_ica_loss",

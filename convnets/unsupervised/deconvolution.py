@@ -5,17 +5,19 @@ whose transposed convolution is `z1` after pooling; pooling keeps switches, by w
 the image is linear: `R2 = R1 unpool F2`, `R1 = F1`. Maps are inferred, not computed by an encoder.
 """
 
+from functools import partial
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from .. import losses, metrics, ops
 from ..errors import UserError
 from ..layers.initializers import normal
-from ..ops import collective, image
+from ..ops import image
+from .convolutional_coding import infer_maps
 from .reconstruction import unexplained
-from .sparse_coding import at_length_one, descend_accelerated, soft_threshold
+from .sparse_coding import at_length_one
 
 
 class DeconvolutionalNetwork(nn.Module):
@@ -96,25 +98,9 @@ class DeconvolutionalNetwork(nn.Module):
                 switches.append((places, size))
                 size = places.shape[1:3]
             shape = (len(images), *size, self.features[number - 1])
-            start = collective.varying_over_data(jnp.zeros(shape))  # and so is what is transposed
-            maps = self._infer_layer(params, images, start, switches)
+            made = partial(self.reconstruct, params, switches=switches)
+            maps = infer_maps(made, images, jnp.zeros(shape), self.penalty, steps=self.inference)
         return maps, switches
-
-    @nn.nowrap
-    def _infer_layer(self, params, images, start, switches):
-        """Proximal gradient descent on `1/2 ‖R z - x‖² + penalty |z|`, accelerated."""
-
-        def reconstruct(maps):
-            return self.reconstruct(params, maps, switches)
-
-        transpose = jax.linear_transpose(reconstruct, start)
-        rate = 1 / largest_eigenvalues(lambda maps: transpose(reconstruct(maps))[0], start.shape)
-
-        def descend(maps):
-            (gradient,) = transpose(reconstruct(maps) - images)
-            return soft_threshold(maps - rate * gradient, rate * self.penalty)
-
-        return descend_accelerated(descend, start, self.inference)
 
 
 class Filters(nn.Module):
@@ -175,24 +161,3 @@ def deconvolution_loss(
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
-
-
-def largest_eigenvalues(apply, shape, steps: int = 10):
-    """An upper estimate of the largest eigenvalue of each example's positive linear map, by power
-    iteration, and a tenth more.
-
-    Args:
-      apply: the maps, from `[B, …]` to the same shape, of which none sees another's example.
-      shape: `(B, …)`.
-
-    Returns: `[B, 1, …]`, of examples alone: they do not depend on who else is in the batch.
-
-    >>> scales = jnp.array([[1.0, 40.0], [20.0, 2.0]])
-    >>> largest_eigenvalues(lambda x: scales * x, (2, 2)).round().tolist()
-    [[44.0], [22.0]]
-    """
-    inner = tuple(range(1, len(shape)))
-    start = jnp.broadcast_to(jax.random.normal(jax.random.key(0), shape[1:])[None], shape)
-    start = collective.varying_over_data(at_length_one(start, inner))
-    direction = lax.fori_loop(0, steps, lambda _, x: at_length_one(apply(x), inner), start)
-    return 1.1 * jnp.sqrt(jnp.square(apply(direction)).sum(inner, keepdims=True))

@@ -127,12 +127,24 @@ class PredictiveCoder(nn.Module):
         shape = (self.features, x.shape[1])
         dictionary = self.param("dictionary", normal(1.0), shape, jnp.float32)
         code = gain[None] * tanh(Dense(self.features, name="encoder")(x))
-        made = code @ at_length_one(dictionary, 1)
+        made = self.reconstruct({"dictionary": dictionary}, code)
         return {"code": code, "reconstruction": made.reshape(images.shape)}
+
+    @nn.nowrap
+    def reconstruct(self, params, codes):
+        """The images that codes stand for, as vectors: `[B, features] -> [B, P]`."""
+        return codes @ at_length_one(params["dictionary"], 1)
+
+    @nn.nowrap
+    def infer(self, params, images, penalty, *, steps: int, prediction=None, closeness=0.0):
+        """The best codes of images, as `infer_codes` finds them from the prediction on."""
+        x, dictionary = images.reshape(len(images), -1), at_length_one(params["dictionary"], 1)
+        near = {"start": prediction, "prediction": prediction, "closeness": closeness}
+        return infer_codes(x, dictionary, penalty, steps=steps, **near)
 
 
 def sparse_coding_loss(
-    model: PredictiveCoder,
+    model,
     penalty: float,
     *,
     closeness: float = 1.0,
@@ -146,7 +158,7 @@ def sparse_coding_loss(
     while the dictionary's and the encoder's gradients are taken. In evaluation, the same.
 
     Args:
-      model: with an encoder and a dictionary.
+      model: `PredictiveCoder`, `ConvolutionalPredictiveCoder`.
       penalty: of the codes' absolute values.
       closeness: weight of the encoder's error. With 0 the codes do not hear of the encoder, nor it
         of them: plain sparse coding.
@@ -157,7 +169,8 @@ def sparse_coding_loss(
 
     Raises: UserError for a penalty or closeness below 0.
 
-    Reference: Kavukcuoglu, Ranzato, LeCun 2008, section 2.2; Olshausen, Field 1996.
+    Reference: Kavukcuoglu, Ranzato, LeCun 2008, section 2.2; Olshausen, Field 1996; of images,
+    Kavukcuoglu et al. 2010.
 
     >>> model = PredictiveCoder(2)
     >>> batch = {"image": jnp.array([3.0, 0.5]).reshape(1, 1, 2, 1)}
@@ -173,27 +186,16 @@ def sparse_coding_loss(
     def loss_fn(params, batch_stats, batch, key):
         mask, target = batch.get("mask"), image.prepare(batch["image"], normalization)
         predicted = model.apply({"params": params}, target, train=key is not None)["code"]
-        dictionary = at_length_one(params["dictionary"], 1)
-        x = target.reshape(len(target), -1)
-        start = predicted if closeness else None
-        codes = lax.stop_gradient(
-            infer_codes(
-                x,
-                dictionary,
-                penalty,
-                steps=steps,
-                start=start,
-                prediction=start,
-                closeness=closeness,
-            )
-        )
-        made = codes @ dictionary
-        values = losses.squared_error(made, x) + penalty * jnp.abs(codes).sum(1)
+        held, prediction = lax.stop_gradient((params, predicted if closeness else None))
+        near = {"prediction": prediction, "closeness": closeness}
+        codes = model.infer(held, target, penalty, steps=steps, **near)
+        made = model.reconstruct(params, codes).reshape(target.shape)
+        values = losses.squared_error(made, target) + penalty * _sum(jnp.abs(codes))
         values += closeness * losses.squared_error(predicted, codes)
         measured = {
             "loss": metrics.mean_metric(values, mask),
-            "unexplained": unexplained(made, x, mask),
-            "zeros": metrics.mean_metric((codes == 0).mean(1), mask),
+            "unexplained": unexplained(made, target, mask),
+            "zeros": metrics.mean_metric(_sum(codes == 0) / codes[0].size, mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
@@ -207,3 +209,8 @@ def at_length_one(features, axis):
     [[0.0, 1.0]]
     """
     return features / jnp.sqrt(jnp.square(features).sum(axis, keepdims=True))
+
+
+def _sum(x):
+    """Over all but the examples."""
+    return x.sum(tuple(range(1, x.ndim)))
