@@ -85,7 +85,8 @@ def fit(
         `parallel.parameter_specs`.
       objective: `(model, *, normalization) -> loss function`, as those of `unsupervised` and
         partials of them, in the place of classification: the model returns what that takes, and
-        lines name its metrics, of which one is `loss`. The best on validation has the least loss.
+        lines name its metrics, of which one is `loss`. The best on validation has the least loss;
+        there is none where the loss function has an attribute `ranks` that is False.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….

@@ -90,10 +90,10 @@ def make_plan(
     require_shards(options, params)
     require_batch_norm(model, dataset, options, fresh=origin is None and not options.resume)
     normalization = dataset.normalization if normalization is None else normalization
-    require_validation(dataset, options)
     crop, augment = make_augment(options.augment)
     about = {"image_shape": shape, "devices": shares, "objective": objective}
     loss_fn = create_objective(model, options, normalization, augment, **about)
+    require_validation(dataset, options, loss_fn)
     depth_scales = None
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, shape, options.layer_decay)

@@ -13,6 +13,7 @@ import optax
 from . import data, parallel
 from .errors import UserError
 from .ops import image
+from .requirements import ranks
 from .runs import evaluate_splits
 from .training import schedules
 from .training.flattening import flatten, unflatten
@@ -123,8 +124,12 @@ class Plan(NamedTuple):
         return float(self.learning_rate(updates)) * scale
 
     def evaluate(self, state: TrainState) -> dict:
-        """Every metric on validation, where there is such a split, and on test."""
-        return evaluate_splits(self.eval_step, state, self.dataset, self.options.batch_size)
+        """Every metric on validation, where there is such a split, and on test; a loss by which no
+        state is the best is not said of validation."""
+        found = evaluate_splits(self.eval_step, state, self.dataset, self.options.batch_size)
+        if not ranks(self.loss_fn):
+            found.pop("validation_loss", None)
+        return found
 
     def config(self, identity: dict) -> dict:
         """What `config.json` says: the run's identity, its data, every option, the versions."""

@@ -172,13 +172,28 @@ def require_strategy(options: TrainingOptions, start: int, devices: int) -> None
         )
 
 
-def require_validation(dataset, options: TrainingOptions) -> None:
-    """Refuses what is decided on a validation split where there is none."""
+def require_validation(dataset, options: TrainingOptions, loss_fn) -> None:
+    """Refuses what is decided on a validation split where there is none, and by a loss that does
+    not tell which of two states is the better."""
     needs = {"a plateau is seen": options.schedule == "plateau"}
     needs |= {"early stopping is decided": options.early_stopping is not None}
     for what, asked in needs.items():
         if asked and dataset.validation is None:
             raise UserError(f"{what} on a validation split: set a share apart, as validation 0.1")
+        if asked and not ranks(loss_fn):
+            raise UserError(
+                f"{what} by the loss on validation, and that of this objective does not tell which "
+                "of two states is the better: give a number of steps or epochs"
+            )
+
+
+def ranks(loss_fn) -> bool:
+    """Whether the lesser loss is the better state's, as of every loss that does not say otherwise.
+
+    >>> ranks(lambda params, batch_stats, batch, key: None)
+    True
+    """
+    return getattr(loss_fn, "ranks", True)
 
 
 # What a parameter server does not do, and what to take in its place.

@@ -11,6 +11,7 @@ from .errors import UserError
 from .models import Classifier
 from .tasks import classification_loss
 from .unsupervised import reconstruction_loss
+from .unsupervised.autoencoder import decoded
 
 
 class ReconstructingClassifier(nn.Module):
@@ -39,13 +40,7 @@ class ReconstructingClassifier(nn.Module):
     def reconstruct(self, images, *, train: bool) -> dict:
         """The code of the backbone, and the images that the decoder makes of it."""
         *_, code = self.classifier.backbone(images, train=train).values()
-        made = self.decoder(code, train=train)
-        if made[0].size != images[0].size:
-            raise UserError(
-                f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
-                f"{images.shape[1:]}"
-            )
-        return {"code": code, "reconstruction": made.reshape(images.shape)}
+        return decoded(code, self.decoder(code, train=train), images)
 
 
 class Method(NamedTuple):

@@ -1,5 +1,6 @@
 """Objectives of one's own in `fit`: auto-encoders, chains, clusters; what they do not hear of."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -8,13 +9,16 @@ import pytest
 
 import convnets
 from convnets.errors import UserError
+from convnets.layers import TiledConv
 from convnets.unsupervised import (
     RBM,
     DenseAutoencoder,
     KMeans,
+    ReconstructionICA,
     clustering_loss,
     contrastive_divergence_loss,
     mask_pixels,
+    reconstruction_ica_loss,
     reconstruction_loss,
 )
 
@@ -49,14 +53,21 @@ def test_an_autoencoder_is_fitted_saved_and_resumed(tmp_path):
 
 
 def test_chains_and_centers_ride_in_the_state():
-    machine = fit(RBM(5, chains=7), steps=2, objective=contrastive_divergence_loss)
+    machine = fit(RBM(5, "gaussian", chains=7), steps=2, objective=contrastive_divergence_loss)
     assert machine.state.batch_stats["chains"].shape == (7, 28, 28, 1)
     clusters = fit(KMeans(3), steps=2, objective=clustering_loss)
     assert clusters.state.batch_stats["counts"].sum() > 0
 
 
+def test_tiled_filters_are_fitted():
+    model = ReconstructionICA(TiledConv(2, 8, 4, period=2, use_bias=False))
+    result = fit(model, steps=2, objective=partial(reconstruction_ica_loss, penalty=0.1))
+    assert result.state.params["filters"]["kernel"].shape == (2, 2, 8, 8, 1, 2)
+    assert "test_unexplained" in result.history[-1]
+
+
 def test_a_run_with_an_objective_is_opened_and_evaluated_again(tmp_path):
-    machine, folder = RBM(5, chains=7), tmp_path / "run"
+    machine, folder = RBM(5, "gaussian", chains=7), tmp_path / "run"
     result = fit(machine, steps=2, objective=contrastive_divergence_loss, workdir=str(folder))
     run = convnets.load_run(folder, model=machine)
     same = jax.tree.map(np.array_equal, run.state.variables(), result.state.variables())
@@ -90,12 +101,39 @@ def test_the_best_on_validation_has_the_least_loss(tmp_path):
     assert step == min(losses, key=losses.get)
 
 
+def test_nothing_is_decided_by_free_energies(tmp_path):
+    machine, objective = RBM(3, "gaussian"), partial(contrastive_divergence_loss, steps=2)
+    for options in ({"early_stopping": 1}, {"schedule": "plateau"}):
+        with pytest.raises(UserError, match="does not tell which of two states is"):
+            fit(machine, objective=objective, **options)
+    given = {"steps": 1, "workdir": str(tmp_path / "run")}
+    line = fit(machine, objective=objective, **given).history[-1]
+    assert {"test_loss", "validation_unexplained"} < line.keys()
+    assert "validation_loss" not in line
+    with pytest.raises(UserError, match="known to be the best"):
+        convnets.load_run(tmp_path / "run", "best", model=machine)
+
+
 @pytest.mark.parametrize(
     "options", [{"augment": ("flip",)}, {"label_smoothing": 0.1}, {"loss": "squared_error"}]
 )
 def test_what_an_objective_does_not_hear_of_is_refused(options):
     with pytest.raises(UserError, match=f"does not hear of {next(iter(options))}"):
         fit(DenseAutoencoder((4,)), steps=1, objective=reconstruction_loss, **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "message"),
+    [
+        (RBM(5), contrastive_divergence_loss, r"binary machine .* to \[-0.53, 2.8\].*gaussian"),
+        (DenseAutoencoder((5,)), partial(reconstruction_loss, error="cross_entropy"), "entropy"),
+    ],
+)
+def test_what_takes_pixels_for_probabilities_gets_no_standardized_ones(model, objective, message):
+    with pytest.raises(UserError, match=message):
+        fit(model, steps=1, objective=objective)
+    raw = dataclasses.replace(few_digits(), normalization=convnets.Normalization())
+    assert int(fit(model, raw, steps=1, objective=objective).state.step) == 1
 
 
 def test_a_model_without_logits_needs_an_objective():

@@ -26,7 +26,7 @@ from .small_runs import assert_same_bits, few_digits
 
 MODEL = Classifier(MLP((12, 8), activation=sigmoid), num_classes=10)
 STAGES = (
-    convnets.Stage(RBM(12), contrastive_divergence_loss, "dense1"),
+    convnets.Stage(RBM(12, "gaussian"), contrastive_divergence_loss, "dense1"),
     convnets.Stage(DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"),
 )
 SMALL = {

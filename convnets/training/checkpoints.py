@@ -169,8 +169,8 @@ class Checkpoints:
             scores = {step: self._scores[step] for step in steps if self._scores.get(step)}
             if not scores:
                 raise UserError(
-                    f"no checkpoint in {self.folder} is known to be the best: the run had no "
-                    "validation split; take the last, or train with --validation 0.1"
+                    f"no checkpoint in {self.folder} is known to be the best: nothing was "
+                    "decided on a validation split; take the last, or train with --validation 0.1"
                 )
             return [max(scores, key=scores.get)]
         if which not in steps:

@@ -9,9 +9,10 @@ from .clustering import KMeans, clustering_loss
 from .consistency import consistency_loss
 from .contrastive import contrastive_divergence_loss
 from .conversion import encoder_layer, fill_layer
+from .convolutional_coding import ConvolutionalPredictiveCoder, infer_maps
 from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, mask_pixels
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
-from .ica import amari_distance, reconstruction_ica_loss
+from .ica import ReconstructionICA, amari_distance, reconstruction_ica_loss
 from .local_autoencoder import LocalAutoencoder, LocalStage, local_reconstruction_loss
 from .reconstruction import reconstruction_loss
 from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
@@ -22,6 +23,7 @@ __all__ = [
     "RBM",
     "Autoencoder",
     "ConvAutoencoder",
+    "ConvolutionalPredictiveCoder",
     "ConvolutionalRBM",
     "DeconvolutionalNetwork",
     "DenseAutoencoder",
@@ -30,6 +32,7 @@ __all__ = [
     "LocalAutoencoder",
     "LocalStage",
     "PredictiveCoder",
+    "ReconstructionICA",
     "Whitening",
     "add_gaussian_noise",
     "add_salt_and_pepper",
@@ -43,6 +46,7 @@ __all__ = [
     "fill_layer",
     "fit_whitening",
     "infer_codes",
+    "infer_maps",
     "local_reconstruction_loss",
     "mask_pixels",
     "reconstruction_ica_loss",

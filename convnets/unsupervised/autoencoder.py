@@ -8,6 +8,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
+from .. import ops
 from ..errors import UserError
 from ..layers import Conv, ConvTranspose, Dense, relu, sigmoid
 from ..layers.initializers import Initializer, glorot_uniform, he_normal, zeros
@@ -31,13 +32,20 @@ class Autoencoder(nn.Module):
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
         code = self.encoder(images, train=train)
-        made = self.decoder(code, train=train)
-        if made[0].size != images[0].size:
-            raise UserError(
-                f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
-                f"{images.shape[1:]}"
-            )
-        return {"code": code, "reconstruction": made.reshape(images.shape)}
+        return decoded(code, self.decoder(code, train=train), images)
+
+
+def decoded(code, made, images) -> dict:
+    """The code of images, and what a decoder has made of it in their shape.
+
+    Raises: UserError where that has not as many values.
+    """
+    if made[0].size != images[0].size:
+        raise UserError(
+            f"the decoder makes {made.shape[1:]} of the code {code.shape[1:]}, not images of "
+            f"{images.shape[1:]}"
+        )
+    return {"code": code, "reconstruction": made.reshape(images.shape)}
 
 
 class DenseAutoencoder(nn.Module):
@@ -79,8 +87,8 @@ class DenseAutoencoder(nn.Module):
         for number in range(len(self.features), 0, -1):
             name, width = f"decoder{number}", widths[number - 1]
             if self.tied:
-                kernel = encoders[number - 1].variables["params"]["kernel"]
-                x = TransposedDense(name=name)(x, kernel)
+                kernel = encoders[number - 1].variables["params"]["kernel"].astype(x.dtype)
+                x = Bias(width, name=name)(x @ kernel.T)
             else:
                 x = Dense(width, kernel_init=self.kernel_init, name=name)(x)
             if number > 1:
@@ -88,13 +96,15 @@ class DenseAutoencoder(nn.Module):
         return {"code": code, "reconstruction": x.reshape(images.shape)}
 
 
-class TransposedDense(nn.Module):
-    """The transpose of a dense layer, whose kernel it is given, and a bias of its own."""
+class Bias(nn.Module):
+    """What a layer of a tied decoder has of its own."""
+
+    features: int
 
     @nn.compact
-    def __call__(self, x, kernel):  # [B, features], [C, features] -> [B, C]
-        bias = self.param("bias", zeros, kernel.shape[:1], jnp.float32)
-        return x @ kernel.T.astype(x.dtype) + bias.astype(x.dtype)[None]
+    def __call__(self, x):
+        bias = self.param("bias", zeros, (self.features,), jnp.float32).astype(x.dtype)
+        return x + bias.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 class DenseDecoder(nn.Module):
@@ -126,8 +136,10 @@ class ConvAutoencoder(nn.Module):
       features: channels of the n convolutions.
       kernel_size: odd.
       activation: after every layer, but for the last of the decoder.
+      tied: whether each layer of the decoder has the kernel of the encoder's.
 
-    Parameters: `encoder1`, …, and `decoder1`, the last one, next to the image, and so on.
+    Parameters: `encoder1`, …, and `decoder1`, the last one, next to the image, and so on; tied ones
+    have a bias only.
 
     Raises: UserError for images whose sides 2^n does not divide.
 
@@ -144,6 +156,7 @@ class ConvAutoencoder(nn.Module):
     features: tuple[int, ...]
     kernel_size: int = 5
     activation: Callable = relu
+    tied: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
@@ -153,23 +166,20 @@ class ConvAutoencoder(nn.Module):
                 f"{len(self.features)} convolutions of stride 2 need images whose sides "
                 f"{shrunk} divides, not {images.shape[1]}x{images.shape[2]}"
             )
-        x, channels = images, (images.shape[3], *self.features)
+        size, back = self.kernel_size, {"padding": self.kernel_size // 2, "output_padding": 1}
+        x, channels, encoders = images, (images.shape[3], *self.features), []
         for number, features in enumerate(self.features, 1):
-            conv = Conv(
-                features, self.kernel_size, 2, kernel_init=he_normal(), name=f"encoder{number}"
-            )
-            x = self.activation(conv(x))
+            name = f"encoder{number}"
+            encoders.append(Conv(features, size, 2, kernel_init=he_normal(), name=name))
+            x = self.activation(encoders[-1](x))
         code = x
         for number in range(len(self.features), 0, -1):
-            conv = ConvTranspose(
-                channels[number - 1],
-                self.kernel_size,
-                2,
-                padding=self.kernel_size // 2,
-                output_padding=1,
-                name=f"decoder{number}",
-            )
-            x = conv(x)
+            name, width = f"decoder{number}", channels[number - 1]
+            if self.tied:
+                kernel = encoders[number - 1].variables["params"]["kernel"].astype(x.dtype)
+                x = Bias(width, name=name)(ops.convolve_transposed(x, kernel, stride=2, **back))
+            else:
+                x = ConvTranspose(width, size, 2, name=name, **back)(x)
             if number > 1:
                 x = self.activation(x)
         return {"code": code, "reconstruction": x}

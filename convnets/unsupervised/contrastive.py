@@ -6,7 +6,7 @@ from jax import lax
 from .. import losses, metrics
 from ..errors import UserError
 from ..ops import collective, image
-from .reconstruction import unexplained
+from .reconstruction import require_probabilities, unexplained
 
 
 def contrastive_divergence_loss(
@@ -28,16 +28,29 @@ def contrastive_divergence_loss(
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. Metrics,
     over the examples of the mask: as `loss` the free energy of the images, and `unexplained`, of
     the reconstruction by the hidden units' probabilities. Neither says how well the model fits:
-    small machines have `log_likelihood`.
+    small machines have `log_likelihood`. Free energies of two states are not of one scale, so that
+    `fit` lets no state be the best on validation and nothing be decided there: `loss_fn.ranks` is
+    False.
 
-    Raises: UserError for fewer than 1 step.
+    Raises: UserError for fewer than 1 step, and for binary units of images that the normalization
+    takes out of [0, 1].
 
     Reference: Hinton 2002, "Training products of experts by minimizing contrastive divergence";
     Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood
     gradient" (persistent chains).
+
+    >>> from convnets.unsupervised import RBM
+    >>> model, batch = RBM(4), {"image": jnp.ones((3, 1, 2, 1))}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> zeros = jax.tree.map(jnp.zeros_like, params)
+    >>> loss, (_, found) = contrastive_divergence_loss(model)(zeros, {}, batch, jax.random.key(1))
+    >>> loss.item(), round(float(found["loss"][0] / found["loss"][1]), 4)  # -4 log 2
+    (0.0, -2.7726)
     """
     if steps < 1:
         raise UserError(f"at least 1 step of Gibbs sampling, not {steps}")
+    if model.visible == "binary":
+        require_probabilities("a binary machine", normalization, "take visible='gaussian'")
 
     def loss_fn(params, batch_stats, batch, key):
         mask, images = batch.get("mask"), image.prepare(batch["image"], normalization)
@@ -61,6 +74,7 @@ def contrastive_divergence_loss(
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
+    loss_fn.ranks = False
     return loss_fn
 
 

@@ -5,8 +5,9 @@ whose transposed convolution is `z1` after pooling; pooling keeps switches, by w
 the image is linear: `R2 = R1 unpool F2`, `R1 = F1`. Maps are inferred, not computed by an encoder.
 """
 
+from functools import partial
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -14,8 +15,9 @@ from .. import losses, metrics, ops
 from ..errors import UserError
 from ..layers.initializers import normal
 from ..ops import image
+from .convolutional_coding import infer_maps
 from .reconstruction import unexplained
-from .sparse_coding import soft_threshold
+from .sparse_coding import at_length_one
 
 
 class DeconvolutionalNetwork(nn.Module):
@@ -70,7 +72,7 @@ class DeconvolutionalNetwork(nn.Module):
           switches: `(switches, size)` of each pooling below, that of layer 1 first.
         """
         for number in range(len(switches) + 1, 0, -1):
-            kernel = at_length_one(params[f"layer{number}"]["kernel"])
+            kernel = at_length_one(params[f"layer{number}"]["kernel"], (0, 1, 2))
             maps = ops.convolve_transposed(maps, kernel, padding=self.kernel_size // 2)
             if number > 1:
                 maps = ops.unpool(maps, *switches[number - 2])
@@ -96,27 +98,9 @@ class DeconvolutionalNetwork(nn.Module):
                 switches.append((places, size))
                 size = places.shape[1:3]
             shape = (len(images), *size, self.features[number - 1])
-            maps = self._infer_layer(params, images, jnp.zeros(shape), switches)
+            made = partial(self.reconstruct, params, switches=switches)
+            maps = infer_maps(made, images, jnp.zeros(shape), self.penalty, steps=self.inference)
         return maps, switches
-
-    @nn.nowrap
-    def _infer_layer(self, params, images, start, switches):
-        """Proximal gradient descent on `1/2 ‖R z - x‖² + penalty |z|`, accelerated."""
-
-        def reconstruct(maps):
-            return self.reconstruct(params, maps, switches)
-
-        transpose = jax.linear_transpose(reconstruct, start)
-        rate = 1 / largest_eigenvalue(lambda maps: transpose(reconstruct(maps))[0], start)
-
-        def descend(_, carried):
-            maps, ahead, momentum = carried
-            (gradient,) = transpose(reconstruct(ahead) - images)
-            after = soft_threshold(ahead - rate * gradient, rate * self.penalty)
-            larger = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-            return after, after + (momentum - 1) / larger * (after - maps), larger
-
-        return lax.fori_loop(0, self.inference, descend, (start, start, jnp.ones(())))[0]
 
 
 class Filters(nn.Module):
@@ -145,11 +129,17 @@ def deconvolution_loss(
       layer: from 1.
       normalization: of the images, which are best contrast-normalized; None leaves them.
 
-    Returns: as `reconstruction_loss`; metrics also `sparsity`, the share of maps' values at 0.
+    Returns: as `reconstruction_loss`; metrics also `zeros`, the share of maps' values that are 0.
 
     Raises: UserError for a layer that is not there.
 
     Reference: Zeiler et al. 2011, equation 1 and section 2.3.
+
+    >>> model = DeconvolutionalNetwork((1,), kernel_size=1, penalty=1.0)
+    >>> params = {"layer1": {"kernel": jnp.full((1, 1, 1, 1), 5.0)}}  # at length 1
+    >>> loss_fn = deconvolution_loss(model, 1)
+    >>> loss_fn(params, {}, {"image": jnp.full((1, 1, 2, 1), 3.0)}, None)[0].round(3).item()
+    5.0
     """
     if not 1 <= layer <= len(model.features):
         raise UserError(f"there are layers 1 to {len(model.features)}, not {layer}")
@@ -166,30 +156,8 @@ def deconvolution_loss(
         measured = {
             "loss": metrics.mean_metric(values, mask),
             "unexplained": unexplained(made, images, mask),
-            "sparsity": metrics.mean_metric((maps == 0).mean((1, 2, 3)), mask),
+            "zeros": metrics.mean_metric((maps == 0).mean((1, 2, 3)), mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
-
-
-def at_length_one(kernel):
-    """Every feature's filter `[kernel H, kernel W, C]` divided by its length."""
-    return kernel / jnp.sqrt(jnp.square(kernel).sum((0, 1, 2), keepdims=True))
-
-
-def largest_eigenvalue(apply, shape, steps: int = 10):
-    """An upper estimate of the largest eigenvalue of a positive linear map, by power iteration on
-    the whole batch, and a tenth more.
-
-    >>> round(largest_eigenvalue(lambda x: x * jnp.array([1.0, 4.0]), jnp.ones(2)).item(), 2)
-    4.4
-    """
-    start = jax.random.normal(jax.random.key(0), shape.shape)
-
-    def power(_, x):
-        x = apply(x)
-        return x / jnp.linalg.norm(x.ravel())
-
-    direction = lax.fori_loop(0, steps, power, start / jnp.linalg.norm(start.ravel()))
-    return 1.1 * jnp.linalg.norm(apply(direction).ravel())

@@ -1,5 +1,8 @@
 """Independent component analysis with a reconstruction cost in the place of orthogonality."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -9,8 +12,37 @@ from ..ops import image
 from .reconstruction import unexplained
 
 
+class ReconstructionICA(nn.Module):
+    """Linear filters, and what their transpose makes of their responses: `W x` and `Wᵀ W x`.
+
+    Attributes:
+      filters: a linear module of images, without biases, called `(images)`: as `layers.Conv`, whose
+        kernel may be as large as the image, `layers.TiledConv` and `LocallyConnected`.
+
+    Returns: `{"code": …, "reconstruction": …}`, the responses as the filters give them.
+
+    Parameters: `filters/…`.
+
+    >>> from convnets.layers import TiledConv
+    >>> model = ReconstructionICA(TiledConv(4, 3, period=2, use_bias=False))
+    >>> found, _ = model.init_with_output(jax.random.key(0), jnp.ones((2, 6, 6, 1)), train=False)
+    >>> found["code"].shape, found["reconstruction"].shape
+    ((2, 4, 4, 4), (2, 6, 6, 1))
+    """
+
+    filters: nn.Module
+
+    @nn.compact
+    def __call__(self, images, *, train: bool) -> dict:
+        if self.is_initializing():
+            self.filters(images)
+        filters, variables = self.filters.unbind()
+        code, transpose = jax.vjp(partial(filters.apply, variables), images)
+        return {"code": code, "reconstruction": transpose(code)[0]}
+
+
 def reconstruction_ica_loss(
-    filters,
+    model: ReconstructionICA,
     penalty: float,
     *,
     pool=None,
@@ -20,13 +52,10 @@ def reconstruction_ica_loss(
     """The loss function of reconstruction ICA, whatever its filters are.
 
     `‖Wᵀ W x - x‖² + penalty * sum sqrt(epsilon + h)` for each example, where `h` are the squares
-    of the filters' responses `W x`, summed over the neighborhoods of `pool`, and `Wᵀ` is the
-    transpose of the same filters, whether these are a dense layer, a convolution, tiled or locally
-    connected.
+    of the filters' responses `W x`, summed over the neighborhoods of `pool`.
 
     Args:
-      filters: a linear module of images, without biases, called `(images)`: as `layers.Conv`,
-        whose kernel may be as large as the image, `layers.TiledConv` and `LocallyConnected`.
+      model: of filters of any kind.
       penalty: of the responses.
       pool: `f(squares [B, H', W', K]) -> sums`, as a partial of `ops.sum_pool`: topographic ICA;
         None for each response alone.
@@ -42,6 +71,13 @@ def reconstruction_ica_loss(
     overcomplete feature learning", equation 2 (their λ is 1 / penalty); Le et al. 2010, "Tiled
     convolutional neural networks", equation 1 (pooling). Differs: tiled ICA there is orthogonal
     within each tile.
+
+    >>> from convnets.layers import Conv
+    >>> model = ReconstructionICA(Conv(1, 1, use_bias=False))
+    >>> params = {"filters": {"kernel": jnp.ones((1, 1, 1, 1))}}  # responses are the pixels
+    >>> loss_fn = reconstruction_ica_loss(model, 0.5, epsilon=1e-6)
+    >>> round(loss_fn(params, {}, {"image": jnp.full((1, 2, 2, 1), 3.0)}, None)[0].item(), 3)
+    6.0
     """
     if not penalty >= 0 or not epsilon > 0:
         raise UserError(
@@ -50,13 +86,8 @@ def reconstruction_ica_loss(
 
     def loss_fn(params, batch_stats, batch, key):
         mask, x = batch.get("mask"), image.prepare(batch["image"], normalization)
-
-        def respond(images):
-            return filters.apply({"params": params}, images)
-
-        responses, transpose = jax.vjp(respond, x)
-        (made,) = transpose(responses)
-        squares = jnp.square(responses)
+        found = model.apply({"params": params}, x, train=key is not None)
+        made, squares = found["reconstruction"], jnp.square(found["code"])
         pooled = squares if pool is None else pool(squares)
         values = 2 * losses.squared_error(made, x)
         values += penalty * jnp.sqrt(epsilon + pooled).reshape(len(x), -1).sum(1)

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from .. import losses, metrics, ops
 from ..layers import LocallyConnected
 from ..layers.initializers import variance_scaling
+from .reconstruction import unexplained
 
 EPSILON = 1e-6  # below the roots: pooled codes have a gradient at 0
 FLOOR = 0.01  # the least contrast that is divided by; c in the paper
 
 
-class Stage(NamedTuple):
+class StageValues(NamedTuple):
     """What one stage makes of its input, all `[B, …]`.
 
     Attributes:
@@ -66,7 +67,7 @@ class LocalStage(nn.Module):
     contrast: int = 5
 
     @nn.compact
-    def __call__(self, x) -> Stage:
+    def __call__(self, x) -> StageValues:
         places = {"stride": self.stride, "padding": self.padding}
         encoder = LocallyConnected(
             self.features, self.filter_size, use_bias=False, name="encoder", **places
@@ -81,7 +82,7 @@ class LocalStage(nn.Module):
         normalized = ops.local_contrast_normalization(
             pooled, window=self.contrast, sigma=self.contrast / 5, floor=FLOOR
         )
-        return Stage(x, code, reconstruction, pooled, normalized)
+        return StageValues(x, code, reconstruction, pooled, normalized)
 
 
 class LocalAutoencoder(nn.Module):
@@ -92,7 +93,7 @@ class LocalAutoencoder(nn.Module):
 
     As it is, for images `[B, 200, 200, 3]`, it has 1,033,622,208 parameters.
 
-    Returns: a `Stage` for each.
+    Returns: `StageValues` for each.
 
     Reference: Le, Ranzato, Monga, Devin, Chen, Corrado, Dean, Ng 2012, "Building high-level
     features using large scale unsupervised learning", section 3: three stages of filters of 18x18,
@@ -114,7 +115,7 @@ class LocalAutoencoder(nn.Module):
     )
 
     @nn.compact
-    def __call__(self, images) -> tuple[Stage, ...]:
+    def __call__(self, images) -> tuple[StageValues, ...]:
         found, x = [], images
         for number, stage in enumerate(self.stages, 1):
             found.append(stage(name=f"stage{number}")(x))
@@ -134,9 +135,8 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
       sparsity: λ, not negative.
 
     Returns: `loss_fn(params, batch_stats, batch, key)`. A batch has `image [B, H, W, C]`, and may
-      have `mask [B]`, false for padding. Metrics are `loss`; `unexplained1`, …, of each stage the
-      squared error of the reconstruction over the variance of the input, where 0 is perfect and 1
-      as good as the mean; and `unexplained`, their mean over the stages.
+      have `mask [B]`, false for padding. Metrics are `loss`; `unexplained1`, …, of each stage, as
+      `reconstruction_loss` has it; and `unexplained`, of the stages together.
 
     Reference: Le et al. 2012, equation 1. Differs: divided by n, so that a stage does not count
     for more, nor a rate for more, the larger it is.
@@ -154,10 +154,12 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
         stages = model.apply({"params": params}, images)
         mask = batch.get("mask")
         values = sum(_objective(stage, sparsity) for stage in stages)
-        shares = [_unexplained(stage) for stage in stages]
-        named = {f"unexplained{number}": share for number, share in enumerate(shares, 1)}
-        named |= {"loss": values, "unexplained": sum(shares) / len(shares)}
-        measured = {name: metrics.mean_metric(each, mask) for name, each in named.items()}
+        missed = [unexplained(stage.reconstruction, stage.input, mask) for stage in stages]
+        measured = {
+            "loss": metrics.mean_metric(values, mask),
+            "unexplained": tuple(sum(parts) for parts in zip(*missed)),
+            **{f"unexplained{number}": pair for number, pair in enumerate(missed, 1)},
+        }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
@@ -166,12 +168,6 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
 def _objective(stage, sparsity):
     size = stage.input[0].size
     return (_squares(stage.reconstruction - stage.input) + sparsity * _sum(stage.pooled)) / size
-
-
-def _unexplained(stage):
-    centered = stage.input - stage.input.mean((1, 2, 3), keepdims=True)
-    variance = jnp.maximum(_squares(centered), jnp.finfo(jnp.float32).tiny)
-    return _squares(stage.reconstruction - stage.input) / variance
 
 
 def _squares(x):

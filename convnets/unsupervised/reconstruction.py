@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import losses, metrics
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..ops import image
 
 ERRORS = ("squared_error", "cross_entropy")
@@ -41,13 +42,23 @@ def reconstruction_loss(
     `unexplained`, the squared error of the reconstruction over the image's squared distance from
     its own mean, which is 1 for a network that says the mean of each image.
 
-    Raises: UserError for an unknown error.
+    Raises: UserError for an unknown error, and for the cross entropy of images that the
+    normalization takes out of [0, 1].
 
     Reference: Ranzato 2012, "Sparse auto-encoder" (sparsity); Vincent et al. 2010 (corruption);
     Rifai, Vincent, Muller, Glorot, Bengio 2011, "Contractive auto-encoders", equation 2.
+
+    >>> from convnets.unsupervised import DenseAutoencoder
+    >>> model, batch = DenseAutoencoder((2,)), {"image": jnp.ones((3, 1, 2, 1))}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> dark = jax.tree.map(jnp.zeros_like, params)  # a reconstruction of zeros
+    >>> reconstruction_loss(model)(dark, {}, batch, None)[0].item()
+    2.0
     """
     if error not in ERRORS:
         raise unknown("error", error, ERRORS)
+    if error == "cross_entropy":
+        require_probabilities("the cross entropy", normalization, "take the squared error")
 
     def loss_fn(params, batch_stats, batch, key):
         train, mask = key is not None, batch.get("mask")
@@ -81,6 +92,25 @@ def reconstruction_loss(
         )
 
     return loss_fn
+
+
+def require_probabilities(what: str, normalization: image.Normalization | None, instead: str):
+    """Refuses a normalization that takes images out of [0, 1], where they are probabilities.
+
+    Args:
+      what: takes them for such.
+      instead: what else a user may do.
+
+    >>> require_probabilities("the cross entropy", image.Normalization(), "take another")
+    """
+    mean, std = (np.asarray(x) for x in normalization or image.Normalization())
+    ends = [-mean / std, (1 - mean) / std]
+    if np.min(ends) < 0 or np.max(ends) > 1:
+        raise UserError(
+            f"{what} takes images for probabilities, and this normalization takes them from [0, 1] "
+            f"to [{np.min(ends):.2g}, {np.max(ends):.2g}]: leave them as they are, by "
+            f"dataclasses.replace(dataset, normalization=convnets.Normalization()), or {instead}"
+        )
 
 
 def unexplained(reconstruction, target, mask=None):

@@ -14,7 +14,7 @@ from .. import losses, metrics
 from ..errors import UserError
 from ..layers import Dense, tanh
 from ..layers.initializers import normal
-from ..ops import image
+from ..ops import collective, image
 from .reconstruction import unexplained
 
 
@@ -71,19 +71,32 @@ def infer_codes(
         gradient = codes @ products + closeness * codes - explained
         return soft_threshold(codes - rate * gradient, rate * penalty)
 
-    def ista(_, codes):
-        return descend(codes)
+    start = jnp.zeros((len(x), len(dictionary)), x.dtype) if start is None else start
+    if accelerate:
+        return descend_accelerated(descend, start, steps)
+    start = collective.varying_over_data(start)
+    return lax.fori_loop(0, steps, lambda _, codes: descend(codes), start)
 
-    def fista(_, carried):
-        codes, ahead, momentum = carried
+
+def descend_accelerated(descend, start, steps: int):
+    """Where proximal gradient descent with FISTA's momentum has come to.
+
+    Args:
+      descend: from an array to the one after a step of plain descent, ISTA.
+      start: an array, `[B, …]`.
+
+    >>> descend_accelerated(lambda x: x / 2, jnp.ones(1), 2).tolist()
+    [0.25]
+    """
+
+    def step(_, carried):
+        x, ahead, momentum = carried
         after = descend(ahead)
         larger = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-        return after, after + (momentum - 1) / larger * (after - codes), larger
+        return after, after + (momentum - 1) / larger * (after - x), larger
 
-    start = jnp.zeros((len(x), len(dictionary)), x.dtype) if start is None else start
-    if not accelerate:
-        return lax.fori_loop(0, steps, ista, start)
-    return lax.fori_loop(0, steps, fista, (start, start, jnp.ones((), x.dtype)))[0]
+    start = collective.varying_over_data(start)
+    return lax.fori_loop(0, steps, step, (start, start, jnp.ones((), start.dtype)))[0]
 
 
 class PredictiveCoder(nn.Module):
@@ -116,12 +129,24 @@ class PredictiveCoder(nn.Module):
         shape = (self.features, x.shape[1])
         dictionary = self.param("dictionary", normal(1.0), shape, jnp.float32)
         code = gain[None] * tanh(Dense(self.features, use_bias=self.use_bias, name="encoder")(x))
-        made = code @ at_length_one(dictionary)
+        made = self.reconstruct({"dictionary": dictionary}, code)
         return {"code": code, "reconstruction": made.reshape(images.shape)}
+
+    @nn.nowrap
+    def reconstruct(self, params, codes):
+        """The images that codes stand for, as vectors: `[B, features] -> [B, P]`."""
+        return codes @ at_length_one(params["dictionary"], 1)
+
+    @nn.nowrap
+    def infer(self, params, images, penalty, *, steps: int, prediction=None, closeness=0.0):
+        """The best codes of images, as `infer_codes` finds them from the prediction on."""
+        x, dictionary = images.reshape(len(images), -1), at_length_one(params["dictionary"], 1)
+        near = {"start": prediction, "prediction": prediction, "closeness": closeness}
+        return infer_codes(x, dictionary, penalty, steps=steps, **near)
 
 
 def sparse_coding_loss(
-    model: PredictiveCoder,
+    model,
     penalty: float,
     *,
     closeness: float = 1.0,
@@ -135,18 +160,27 @@ def sparse_coding_loss(
     while the dictionary's and the encoder's gradients are taken. In evaluation, the same.
 
     Args:
-      model: with an encoder and a dictionary.
+      model: `PredictiveCoder`, `ConvolutionalPredictiveCoder`.
       penalty: of the codes' absolute values.
       closeness: weight of the encoder's error. With 0 the codes do not hear of the encoder, nor it
         of them: plain sparse coding.
       steps: of the inference, from the encoder's prediction on, or from zeros without it.
       normalization: of the images; None leaves them in [0, 1].
 
-    Returns: as `reconstruction_loss`; metrics also `sparsity`, the share of codes that are 0.
+    Returns: as `reconstruction_loss`; metrics also `zeros`, the share of codes that are 0.
 
     Raises: UserError for a penalty or closeness below 0.
 
-    Reference: Kavukcuoglu, Ranzato, LeCun 2008, section 2.2; Olshausen, Field 1996.
+    Reference: Kavukcuoglu, Ranzato, LeCun 2008, section 2.2; Olshausen, Field 1996; of images,
+    Kavukcuoglu et al. 2010.
+
+    >>> model = PredictiveCoder(2)
+    >>> batch = {"image": jnp.array([3.0, 0.5]).reshape(1, 1, 2, 1)}
+    >>> params = model.init(jax.random.key(0), batch["image"], train=False)["params"]
+    >>> loss_fn = sparse_coding_loss(model, 1.0, closeness=0.0)
+    >>> found = loss_fn({**params, "dictionary": jnp.eye(2)}, {}, batch, None)[0]
+    >>> round(found.item(), 3)  # codes 2 and 0
+    2.625
     """
     if not penalty >= 0 or not closeness >= 0:
         raise UserError(f"weights must not be negative, came {penalty} and {closeness}")
@@ -154,33 +188,31 @@ def sparse_coding_loss(
     def loss_fn(params, batch_stats, batch, key):
         mask, target = batch.get("mask"), image.prepare(batch["image"], normalization)
         predicted = model.apply({"params": params}, target, train=key is not None)["code"]
-        dictionary = at_length_one(params["dictionary"])
-        x = target.reshape(len(target), -1)
-        start = predicted if closeness else None
-        codes = lax.stop_gradient(
-            infer_codes(
-                x,
-                dictionary,
-                penalty,
-                steps=steps,
-                start=start,
-                prediction=start,
-                closeness=closeness,
-            )
-        )
-        made = codes @ dictionary
-        values = losses.squared_error(made, x) + penalty * jnp.abs(codes).sum(1)
+        held, prediction = lax.stop_gradient((params, predicted if closeness else None))
+        near = {"prediction": prediction, "closeness": closeness}
+        codes = model.infer(held, target, penalty, steps=steps, **near)
+        made = model.reconstruct(params, codes).reshape(target.shape)
+        values = losses.squared_error(made, target) + penalty * _sum(jnp.abs(codes))
         values += closeness * losses.squared_error(predicted, codes)
         measured = {
             "loss": metrics.mean_metric(values, mask),
-            "unexplained": unexplained(made, x, mask),
-            "sparsity": metrics.mean_metric((codes == 0).mean(1), mask),
+            "unexplained": unexplained(made, target, mask),
+            "zeros": metrics.mean_metric(_sum(codes == 0) / codes[0].size, mask),
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
     return loss_fn
 
 
-def at_length_one(dictionary):
-    """Features `[K, P]` divided by their lengths."""
-    return dictionary / jnp.linalg.norm(dictionary, axis=1, keepdims=True)
+def at_length_one(features, axis):
+    """Features divided by their lengths, which are those over an axis, or over several.
+
+    >>> at_length_one(jnp.array([[0.0, 4.0]]), 1).tolist()
+    [[0.0, 1.0]]
+    """
+    return features / jnp.sqrt(jnp.square(features).sum(axis, keepdims=True))
+
+
+def _sum(x):
+    """Over all but the examples."""
+    return x.sum(tuple(range(1, x.ndim)))

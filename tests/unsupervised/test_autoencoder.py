@@ -93,6 +93,23 @@ def test_tied_decoders_have_the_encoders_kernels():
     assert jnp.abs(jax.grad(made)(p)["encoder1"]["kernel"]).sum() > 0
 
 
+def test_tied_convolutional_decoders_have_the_encoders_kernels():
+    images = jnp.asarray(np.random.default_rng(1).random((2, 8, 8, 3)), jnp.float32)
+    model = ConvAutoencoder((4, 6), kernel_size=3, tied=True)
+    p = model.init(KEY, images, train=False)["params"]
+    assert {name: shape for name, shape in paths(p).items() if "decoder" in name} == {
+        "decoder1/bias": (3,),
+        "decoder2/bias": (4,),
+    }
+    p = jax.tree.map(lambda x: x + 0.1, p)
+    free = {
+        f"decoder{i}": {"kernel": p[f"encoder{i}"]["kernel"], **p[f"decoder{i}"]} for i in (1, 2)
+    }
+    alike = model.clone(tied=False).apply({"params": {**p, **free}}, images, train=False)
+    tied = model.apply({"params": p}, images, train=False)
+    np.testing.assert_allclose(tied["reconstruction"], alike["reconstruction"], rtol=1e-5)
+
+
 def test_convolutional_codes_and_their_images():
     model = ConvAutoencoder((4, 6), kernel_size=3)
     found, variables = model.init_with_output(KEY, IMAGES, train=False)

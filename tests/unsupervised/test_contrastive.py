@@ -69,6 +69,45 @@ def test_the_exact_likelihood_rises(persistent):
         assert (state.batch_stats["chains"] != chains).any()
 
 
+def learn(model, params, images, steps, rate):
+    optimizer = optax.sgd(rate)
+    state = convnets.TrainState.create({"params": params}, optimizer, jax.random.key(1))
+    step = jax.jit(convnets.make_step(contrastive_divergence_loss(model), optimizer))
+    for _ in range(steps):
+        state, _ = step(state, {"image": images})
+    return state.params
+
+
+def test_a_second_machine_on_the_first_makes_the_images_likelier():
+    """A deep belief network of the two. It begins as the first machine alone, where the second has
+    its weights, turned over; all states of the hidden units between them are summed over."""
+    images, lower, upper = bars(500), RBM(6), RBM(9)
+    first = learn(lower, lower.init(KEY, images, train=False)["params"], images, 1000, 1.0)
+    states = np.array(list(itertools.product([0, 1], repeat=6)), np.float32)
+    seen = images.reshape(500, 9)
+    means = lower.expect_visible(first, jnp.asarray(states))
+    given = (
+        seen @ jnp.log(means).T + (1 - seen) @ jnp.log1p(-means).T
+    )  # of each state: log p(v | h)
+
+    def log_likelihood(second):
+        prior = upper.log_likelihood(second, jnp.asarray(states).reshape(64, 1, 1, 6))
+        return jax.nn.logsumexp(given + prior[None], axis=1).mean()
+
+    turned = {
+        "kernel": first["kernel"].T,
+        "visible_bias": first["hidden_bias"],
+        "hidden_bias": first["visible_bias"],
+    }
+    alone = lower.log_likelihood(first, images).mean()
+    np.testing.assert_allclose(log_likelihood(turned), alone, rtol=1e-4)
+    codes = jax.vmap(lambda key, image: lower.sample_hidden(key, first, image))(
+        jax.random.split(jax.random.key(2), 500), images
+    )
+    second = learn(upper, turned, codes.reshape(500, 1, 1, 6), 600, 0.3)
+    assert log_likelihood(second) > alone + 0.1
+
+
 @pytest.mark.parametrize("chains", [0, 6])
 def test_the_same_numbers_on_many_devices(chains):
     model, images, optimizer = RBM(4, chains=chains), bars(16), optax.sgd(0.1)
@@ -100,6 +139,18 @@ def test_the_exact_likelihood_of_a_convolutional_machine_rises():
     for _ in range(400):
         state, _ = step(state, {"image": images})
     assert log_likelihood(state.params) > before + 0.5
+
+
+def test_binary_units_are_of_images_between_0_and_1():
+    """What the normalization makes of these decides, whatever its numbers are."""
+    for mean, std in ((0.1, 1.0), (0.0, 0.9), (0.5, 0.25)):
+        normalization = convnets.Normalization((0.0, mean), (1.0, std))
+        for machine in (RBM(3), ConvolutionalRBM(3, 2)):
+            with pytest.raises(UserError, match="a binary machine takes images for probabilities"):
+                contrastive_divergence_loss(machine, normalization=normalization)
+        contrastive_divergence_loss(RBM(3, "gaussian"), normalization=normalization)
+    for mean, std in ((0.0, 1.0), (0.0, 2.0), (-0.5, 2.0), (1.0, -1.0)):
+        contrastive_divergence_loss(RBM(3), normalization=convnets.Normalization((mean,), (std,)))
 
 
 def test_no_step_is_refused():

@@ -68,6 +68,30 @@ def test_inferred_maps_are_the_best(layer):
     assert np.abs(np.asarray(gradient)[~moved]).max() < 0.22
 
 
+def test_maps_of_an_image_do_not_depend_on_the_others():
+    """Far from the best yet, so that the size of the steps is seen."""
+    infer = jax.jit(lambda images: MODEL.clone(inference=3).infer(PARAMS, images, 2)[0])
+    together = infer(IMAGES)
+    for other in (5 * IMAGES[::-1], jnp.roll(IMAGES, 3, 1)):
+        mixed = infer(jnp.concatenate([IMAGES[:1], other[1:]]))
+        np.testing.assert_allclose(mixed[0], together[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_numbers_on_many_devices():
+    model, optimizer = MODEL.clone(inference=5), optax.sgd(0.1)
+    images = jnp.asarray(RNG.normal(size=(8, 8, 8, 1)), jnp.float32)
+    ends = []
+    for strategy, devices in (("jit", 1), ("jit", 4), ("shard_map", 4)):
+        step = convnets.make_step(deconvolution_loss(model, 2), optimizer)
+        step = convnets.parallel.compile(step, strategy, devices=devices)
+        state = convnets.TrainState.create({"params": PARAMS}, optimizer, KEY)
+        for _ in range(2):
+            state, _ = step(state, {"image": images})
+        ends.append(np.ravel(convnets.parallel.gather(state).params["layer2"]["kernel"]))
+    for end in ends[1:]:
+        np.testing.assert_allclose(end, ends[0], rtol=1e-4, atol=1e-5)
+
+
 def test_training_explains_more_and_moves_its_own_layer_only():
     shapes = RNG.normal(size=(3, 3, 3, 1))
     images = np.zeros((32, 8, 8, 1))

@@ -11,7 +11,12 @@ from convnets.errors import UserError
 from convnets.layers import Conv, LocallyConnected, TiledConv
 from convnets.ops import sum_pool
 from convnets.training import minimize_lbfgs
-from convnets.unsupervised import amari_distance, fit_whitening, reconstruction_ica_loss
+from convnets.unsupervised import (
+    ReconstructionICA,
+    amari_distance,
+    fit_whitening,
+    reconstruction_ica_loss,
+)
 
 KEY = jax.random.key(0)
 
@@ -19,13 +24,14 @@ KEY = jax.random.key(0)
 def test_the_value_by_matrices():
     x = np.random.default_rng(0).normal(size=(5, 2, 2, 1)).astype(np.float32)
     filters = Conv(6, 2, padding=0, use_bias=False)
-    params = filters.init(KEY, x)["params"]
-    w = np.asarray(params["kernel"]).reshape(4, 6)
+    model = ReconstructionICA(filters)
+    params = model.init(KEY, x, train=False)["params"]
+    w = np.asarray(params["filters"]["kernel"]).reshape(4, 6)
     flat = x.reshape(5, 4)
     responses = flat @ w
     expected = ((responses @ w.T - flat) ** 2).sum(1)
     expected += 0.3 * np.sqrt(0.01 + responses**2).sum(1)
-    loss, _ = reconstruction_ica_loss(filters, 0.3)(params, {}, {"image": jnp.asarray(x)}, None)
+    loss, _ = reconstruction_ica_loss(model, 0.3)(params, {}, {"image": jnp.asarray(x)}, None)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
 
 
@@ -40,26 +46,27 @@ def test_the_value_by_matrices():
 )
 def test_the_transpose_is_that_of_the_filters(filters):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 1)), jnp.float32)
-    params = filters.init(KEY, x)["params"]
-    matrix = jax.vmap(lambda one: filters.apply({"params": params}, one[None]).ravel())(
-        jnp.eye(36).reshape(36, 6, 6, 1)
-    )
-    flat = x.reshape(2, 36)
-    expected = jnp.square(flat @ matrix @ matrix.T - flat).sum(1).mean()
-    loss, _ = reconstruction_ica_loss(filters, 0.0)(params, {}, {"image": x}, None)
-    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    model = ReconstructionICA(filters)
+    variables = model.init(KEY, x, train=False)
+    matrix = jax.vmap(
+        lambda one: filters.apply({"params": variables["params"]["filters"]}, one[None]).ravel()
+    )(jnp.eye(36).reshape(36, 6, 6, 1))
+    expected = x.reshape(2, 36) @ matrix @ matrix.T
+    found = model.apply(variables, x, train=False)
+    np.testing.assert_allclose(found["reconstruction"].reshape(2, 36), expected, atol=1e-4)
+    np.testing.assert_allclose(found["code"].reshape(2, -1), x.reshape(2, 36) @ matrix, atol=1e-4)
 
 
 def test_pooled_squares_are_under_one_root():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 1)), jnp.float32)
-    filters = TiledConv(3, 3, period=2, use_bias=False)
-    params = filters.init(KEY, x)["params"]
+    model = ReconstructionICA(TiledConv(3, 3, period=2, use_bias=False))
+    params = model.init(KEY, x, train=False)["params"]
     pool = partial(sum_pool, window=2)
     with_pool, alone = (
-        reconstruction_ica_loss(filters, penalty, pool=pool)(params, {}, {"image": x}, None)[0]
+        reconstruction_ica_loss(model, penalty, pool=pool)(params, {}, {"image": x}, None)[0]
         for penalty in (1.0, 0.0)
     )
-    squares = np.square(filters.apply({"params": params}, x))
+    squares = np.square(model.apply({"params": params}, x, train=False)["code"])
     sums = squares.reshape(2, 2, 2, 2, 2, 3).sum((2, 4))
     np.testing.assert_allclose(with_pool - alone, np.sqrt(0.01 + sums).sum() / 2, rtol=1e-4)
 
@@ -70,13 +77,13 @@ def test_mixed_laplace_sources_are_found():
     mixed = sources @ mixing.T
     whitening = fit_whitening(mixed)
     x = jnp.asarray(whitening.apply(mixed).reshape(4000, 1, 1, 4), jnp.float32)
-    filters = Conv(4, 1, use_bias=False)
-    params = filters.init(KEY, x)["params"]
-    loss_fn = reconstruction_ica_loss(filters, 0.2, epsilon=1e-3)
+    model = ReconstructionICA(Conv(4, 1, use_bias=False))
+    params = model.init(KEY, x, train=False)["params"]
+    loss_fn = reconstruction_ica_loss(model, 0.2, epsilon=1e-3)
     best = minimize_lbfgs(lambda p: loss_fn(p, {}, {"image": x}, None)[0], params, steps=200)
 
     def distance(params):
-        unmixing = np.asarray(params["kernel"]).reshape(4, 4).T @ whitening.matrix.T
+        unmixing = np.asarray(params["filters"]["kernel"]).reshape(4, 4).T @ whitening.matrix.T
         return amari_distance(unmixing, mixing)
 
     assert distance(best.params) < 0.1
@@ -93,4 +100,4 @@ def test_the_distance_knows_order_and_scale_only():
 
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(UserError, match="epsilon positive"):
-        reconstruction_ica_loss(Conv(4, 1, use_bias=False), 1.0, epsilon=0.0)
+        reconstruction_ica_loss(ReconstructionICA(Conv(4, 1, use_bias=False)), 1.0, epsilon=0.0)

@@ -58,7 +58,7 @@ def test_the_objective_is_equation_1():
     found, (_, measured) = local_reconstruction_loss(network)(params, {}, batch, None)
     encoder = np.float64(params["stage1"]["encoder"]["kernel"])
     decoder = np.float64(params["stage1"]["decoder"])
-    losses, shares = [], []
+    losses, errors, spreads = [], [], []
     for x in batch["image"] / 255:
         code, back = np.zeros((4, 4, 8)), np.zeros_like(x)
         for i, j in np.ndindex(4, 4):
@@ -71,11 +71,12 @@ def test_the_objective_is_equation_1():
         ]
         error = np.sum((back - x) ** 2)
         losses.append((error + LAMBDA * np.sum(pooled)) / x.size)
-        shares.append(error / np.sum((x - x.mean()) ** 2))
+        errors.append(error)
+        spreads.append(np.sum((x - x.mean()) ** 2))
+    share = np.sum(errors) / np.sum(spreads)
     assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
     assert convnets.metrics.finish(measured) == pytest.approx(
-        {"loss": np.mean(losses), "unexplained": np.mean(shares), "unexplained1": np.mean(shares)},
-        rel=1e-5,
+        {"loss": np.mean(losses), "unexplained": share, "unexplained1": share}, rel=1e-5
     )
 
 
@@ -106,7 +107,10 @@ def test_an_image_without_contrast_has_a_gradient_and_padding_does_not_count():
     (value, (_, measured)), grads = differentiate(masked)
     (expected, (_, alone)), wanted = differentiate({"image": batch["image"][:2]})
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
-    assert measured["unexplained"][1] == alone["unexplained"][1] == 2
+    assert measured["loss"][1] == alone["loss"][1] == 2
+    assert convnets.metrics.finish(measured) == pytest.approx(convnets.metrics.finish(alone))
+    shares = (np.array(measured[f"unexplained{number}"]) for number in (1, 2))
+    np.testing.assert_allclose(measured["unexplained"], sum(shares), rtol=1e-6)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
