@@ -118,7 +118,7 @@ def read_photos(config: Config, side: int, count: int | None = None) -> np.ndarr
 
 
 def create(network, side: int, optimizer) -> convnets.TrainState:
-    variables = network.init(jax.random.key(0), jnp.zeros((1, side, side, 3)))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, side, side, 3)), train=False)
     return convnets.TrainState.create(variables, optimizer, jax.random.key(1))
 
 

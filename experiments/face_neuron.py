@@ -165,12 +165,12 @@ def train(config: Config, variables, inputs, faces, seen, seed: int):
 normalize_locally = jax.jit(
     partial(local_contrast_normalization, window=13, sigma=3.0, floor=FLOOR)
 )
-init = jax.jit(NETWORK.init)
+init = jax.jit(partial(NETWORK.init, train=False))
 
 
 @jax.jit
 def responses_of(variables, inputs):
-    stages = NETWORK.apply(variables, inputs)
+    stages = NETWORK.apply(variables, inputs, train=False)
     units = [x for stage in stages for x in (stage.code, stage.pooled, stage.output)]
     return jnp.concatenate([x.reshape(len(x), -1) for x in units], 1)
 

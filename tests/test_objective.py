@@ -14,9 +14,12 @@ from convnets.unsupervised import (
     RBM,
     DenseAutoencoder,
     KMeans,
+    LocalAutoencoder,
+    LocalStage,
     ReconstructionICA,
     clustering_loss,
     contrastive_divergence_loss,
+    local_reconstruction_loss,
     mask_pixels,
     reconstruction_ica_loss,
     reconstruction_loss,
@@ -64,6 +67,12 @@ def test_tiled_filters_are_fitted():
     result = fit(model, steps=2, objective=partial(reconstruction_ica_loss, penalty=0.1))
     assert result.state.params["filters"]["kernel"].shape == (2, 2, 8, 8, 1, 2)
     assert "test_unexplained" in result.history[-1]
+
+
+def test_local_filters_are_fitted():
+    model = LocalAutoencoder((partial(LocalStage, features=2, filter_size=8, stride=4),))
+    result = fit(model, steps=2, objective=local_reconstruction_loss)
+    assert {"test_loss", "test_unexplained1"} < result.history[-1].keys()
 
 
 def test_a_run_with_an_objective_is_opened_and_evaluated_again(tmp_path):

@@ -103,7 +103,8 @@ class LocalAutoencoder(nn.Module):
     which makes a billion.
 
     >>> images = jax.ShapeDtypeStruct((1, 200, 200, 3), "float32")
-    >>> variables = jax.eval_shape(LocalAutoencoder().init, jax.random.key(0), images)
+    >>> init = partial(LocalAutoencoder().init, train=False)
+    >>> variables = jax.eval_shape(init, jax.random.key(0), images)
     >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
     1033622208
     """
@@ -115,7 +116,7 @@ class LocalAutoencoder(nn.Module):
     )
 
     @nn.compact
-    def __call__(self, images) -> tuple[StageValues, ...]:
+    def __call__(self, images, *, train: bool) -> tuple[StageValues, ...]:
         found, x = [], images
         for number, stage in enumerate(self.stages, 1):
             found.append(stage(name=f"stage{number}")(x))
@@ -143,7 +144,7 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
 
     >>> model = LocalAutoencoder(stages=(partial(LocalStage, filter_size=6),))
     >>> images = jax.random.uniform(jax.random.key(0), (2, 12, 12, 3))
-    >>> params = model.init(jax.random.key(0), images)["params"]
+    >>> params = model.init(jax.random.key(0), images, train=False)["params"]
     >>> _, (_, found) = local_reconstruction_loss(model)(params, {}, {"image": images}, None)
     >>> sorted(found)
     ['loss', 'unexplained', 'unexplained1']
@@ -151,7 +152,7 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
 
     def loss_fn(params, batch_stats, batch, key):
         images = ops.prepare(batch["image"], normalization)
-        stages = model.apply({"params": params}, images)
+        stages = model.apply({"params": params}, images, train=key is not None)
         mask = batch.get("mask")
         values = sum(_objective(stage, sparsity) for stage in stages)
         missed = [unexplained(stage.reconstruction, stage.input, mask) for stage in stages]

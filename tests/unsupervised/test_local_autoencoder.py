@@ -24,14 +24,14 @@ def images(count, side=12, channels=3):
 
 
 def params_of(network, side=12, channels=3):
-    return network.init(jax.random.key(0), jnp.zeros((1, side, side, channels)))["params"]
+    images = jnp.zeros((1, side, side, channels))
+    return network.init(jax.random.key(0), images, train=False)["params"]
 
 
 def test_there_are_more_than_a_billion_parameters():
     shape = jax.ShapeDtypeStruct((1, 200, 200, 3), jnp.float32)
-    stages, variables = jax.eval_shape(
-        LocalAutoencoder().init_with_output, jax.random.key(0), shape
-    )
+    init = partial(LocalAutoencoder().init_with_output, train=False)
+    stages, variables = jax.eval_shape(init, jax.random.key(0), shape)
     sizes = {
         name: sum(leaf.size for leaf in jax.tree.leaves(stage))
         for name, stage in variables["params"].items()
@@ -82,7 +82,7 @@ def test_the_objective_is_equation_1():
 
 def test_stages_follow_one_another():
     x = jax.random.normal(jax.random.key(1), (2, 12, 12, 3))
-    first, second = NETWORK.apply({"params": params_of(NETWORK)}, x)
+    first, second = NETWORK.apply({"params": params_of(NETWORK)}, x, train=False)
     assert (first.input == x).all()
     assert (second.input == first.output).all()
     np.testing.assert_allclose(
