@@ -10,7 +10,8 @@ from ..ops import image
 def consistency_loss(model, *, normalization: image.Normalization | None = None, augment=None):
     """The loss function `‖p(x') - p(x'')‖²` of probabilities for two random views of each image.
 
-    The views differ by augmentation and dropout. In evaluation nothing is random: the loss is 0.
+    The views differ by augmentation and dropout. In evaluation nothing is random: the loss is 0,
+    of every state.
 
     Args:
       model: returns logits `[B, K]`.
@@ -62,4 +63,5 @@ def consistency_loss(model, *, normalization: image.Normalization | None = None,
         }
         return losses.weighted_mean(values, mask), (batch_stats, measured)
 
+    loss_fn.ranks = False
     return loss_fn

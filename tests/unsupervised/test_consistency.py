@@ -47,10 +47,10 @@ def test_it_is_the_squared_distance_of_the_probabilities_of_two_views(params):
 
 
 def test_in_evaluation_both_views_are_the_image(params):
-    loss, (_, measured) = consistency_loss(MODEL, augment=brighten)(
-        params, {}, {"image": IMAGES}, None
-    )
+    loss_fn = consistency_loss(MODEL, augment=brighten)
+    loss, (_, measured) = loss_fn(params, {}, {"image": IMAGES}, None)
     assert float(loss) == 0
+    assert not loss_fn.ranks
     assert convnets.metrics.finish(measured)["agreement"] == 1
 
 
