@@ -4,7 +4,7 @@ import statistics
 
 import numpy as np
 
-from .claims import load, read_part
+from .claims import load, read
 
 
 def test_pictures_come_back_from_their_bytes():
@@ -20,7 +20,7 @@ def test_pictures_come_back_from_their_bytes():
 
 
 def test_claim():
-    archive, experiment = read_part("filters")
+    archive, experiment = read("filters")
     found = {line["learner"]: statistics.median(line["explained"]) for line in archive["results"]}
     for learner in experiment.LEARNERS:
         assert found[learner] >= experiment.LIKE
