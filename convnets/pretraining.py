@@ -2,7 +2,7 @@
 classifier on top of them, then all of it together."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,14 +14,16 @@ import jax.numpy as jnp
 from . import data
 from .errors import UserError, unknown
 from .fitting import Result, fit
+from .objective import OF_CLASSIFICATION
 from .ops import image
 from .training.checkpoints import Checkpoints
 from .unsupervised import encoder_layer, fill_layer
 
 MODES = ("features", "stack", "classifier", "fine_tune")
+OF_BATCH_NORM = ("batch_norm_group", "recompute_statistics")  # of one that is not held
 
 
-class Stage(NamedTuple):
+class PretrainingStage(NamedTuple):
     """What a layer of a backbone learns before it has seen a label.
 
     Attributes:
@@ -69,7 +71,7 @@ class Pretrained(NamedTuple):
 def pretrain(
     model: nn.Module,
     dataset: data.Dataset,
-    stages: list[Stage] | tuple[Stage, ...],
+    stages: Sequence[PretrainingStage],
     mode: str = "fine_tune",
     *,
     labeled: data.Dataset | None = None,
@@ -89,7 +91,8 @@ def pretrain(
     - `features`: the first stage learns from images without labels;
     - `stack`: each of the other stages learns from what the stages before it make of images, these
       being held;
-    - `classifier`: what is above the backbone learns from labels, the backbone being held;
+    - `classifier`: what is above the backbone learns from labels, the backbone being held, batch
+      statistics too;
     - `fine_tune`: all parameters learn from labels, from where they are.
 
     Args:
@@ -105,7 +108,8 @@ def pretrain(
       workdir: folder in which every training has one of its own; None: nothing is written.
       resume: go on with what is in workdir: what is finished is read, what broke off goes on.
       progress: whether to print.
-      options: of `fit`, for all trainings.
+      options: of `fit`, for all trainings; those of classification alone, such as
+        `label_smoothing`, for the last two, those of batch norm's statistics for the last.
 
     Returns: `Pretrained`.
 
@@ -121,7 +125,7 @@ def pretrain(
     >>> from convnets.models import MLP, Classifier
     >>> from convnets.unsupervised import DenseAutoencoder, reconstruction_loss
     >>> model = Classifier(MLP((20,)), num_classes=10)
-    >>> stage = Stage(DenseAutoencoder((20,)), reconstruction_loss, "dense1")
+    >>> stage = PretrainingStage(DenseAutoencoder((20,)), reconstruction_loss, "dense1")
     >>> digits = convnets.load_dataset("digits")
     >>> found = pretrain(model, digits, [stage], "stack", augment="none", steps=2, progress=False)
     >>> found.variables["params"]["backbone"]["dense1"]["kernel"].shape, list(found.results)
@@ -132,12 +136,14 @@ def pretrain(
         key, images = jax.random.key(seed), jnp.zeros((1, *dataset.image_shape))
         variables = jax.jit(model.init, static_argnames="train")(key, images, train=False)
     results = {}
+    held = {name: x for name, x in options.items() if name not in OF_BATCH_NORM}
+    unlabeled = {name: x for name, x in held.items() if name not in OF_CLASSIFICATION}
 
     def train(name, learner, dataset, own, **given):
         place = _place(workdir, name, resume)
         if place["resume"]:
             given.pop("variables", None)  # they are in its checkpoint
-        own = {"seed": seed, "progress": progress, **options, **(own or {}), **place, **given}
+        own = {"seed": seed, "progress": progress, **own, **place, **given}
         if progress:
             print(f"{name}: {type(learner).__name__}")
         results[name] = fit(learner, dataset, **own)
@@ -145,19 +151,20 @@ def pretrain(
 
     for number, stage in enumerate(stages[:1] if mode == "features" else stages, 1):
         seen = _what_it_sees(model, variables, dataset, stage, seed)
-        objective = {"objective": stage.objective, "augment": "none"}
-        learned = train(
-            f"stage{number}", stage.learner, seen, {**objective, **(stage.options or {})}
-        )
+        own = {**unlabeled, "augment": "none", **(stage.options or {})}
+        learned = train(f"stage{number}", stage.learner, seen, own, objective=stage.objective)
         layer = stage.convert(stage.learner, learned)
         params = fill_layer(variables["params"], f"backbone/{stage.layer}", layer)
         variables = {**variables, "params": params}
     labeled = dataset if labeled is None else labeled
     if mode in MODES[2:]:
-        held = {"variables": variables, "freeze": "backbone/*"}
-        variables = train("classifier", model, labeled, classifier, **held)
+        own = {**held, **(classifier or {}), "freeze": "backbone/*"}
+        if variables.get("batch_stats"):
+            own["freeze_batch_norm"] = True
+        variables = train("classifier", model, labeled, own, variables=variables)
     if mode == "fine_tune":
-        variables = train("fine_tuning", model, labeled, fine_tuning, variables=variables)
+        own = {**options, **(fine_tuning or {})}
+        variables = train("fine_tuning", model, labeled, own, variables=variables)
     return Pretrained(variables, results, model)
 
 

@@ -60,7 +60,7 @@ def denoise(features: int, layer: str, activation, *, error="squared_error", **w
     learner = DenseAutoencoder((features,), activation=activation, tied=True)
     corrupt = partial(mask_pixels, share=1 / 3)
     objective = partial(reconstruction_loss, corrupt=corrupt, error=error)
-    return convnets.Stage(learner, objective, layer, **where)
+    return convnets.PretrainingStage(learner, objective, layer, **where)
 
 
 def create_dense(width: int = 1000):

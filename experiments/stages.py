@@ -82,7 +82,7 @@ def create(config: Config, kind: str):
     objective = partial(sparse_coding_loss, penalty=config.penalty)
 
     def stage(features, layer, **where):
-        return convnets.Stage(
+        return convnets.PretrainingStage(
             PredictiveCoder(features),
             objective,
             layer,

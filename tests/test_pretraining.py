@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import convnets
-from convnets.layers import Conv, relu, sigmoid
+from convnets.layers import BatchNorm, Conv, Dense, relu, sigmoid
 from convnets.models import MLP, Classifier
 from convnets.pretraining import MODES
 from convnets.unsupervised import (
@@ -26,8 +26,10 @@ from .small_runs import assert_same_bits, few_digits
 
 MODEL = Classifier(MLP((12, 8), activation=sigmoid), num_classes=10)
 STAGES = (
-    convnets.Stage(RBM(12), contrastive_divergence_loss, "dense1"),
-    convnets.Stage(DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"),
+    convnets.PretrainingStage(RBM(12), contrastive_divergence_loss, "dense1"),
+    convnets.PretrainingStage(
+        DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"
+    ),
 )
 SMALL = {
     "steps": 3,
@@ -110,6 +112,43 @@ def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
     assert_same_bits(again.variables["params"], whole.variables["params"])
 
 
+class Normalized(MLP):
+    """One dense layer and batch norm."""
+
+    def setup(self):
+        self.dense1, self.norm = Dense(12), BatchNorm()
+
+    def __call__(self, images, *, train):
+        x = self.dense1(images.reshape(len(images), -1))
+        return {"dense1": relu(self.norm(x, train=train))}
+
+
+def test_statistics_are_held_with_the_backbone_and_options_go_where_they_are_heard():
+    found = convnets.pretrain(
+        Classifier(Normalized(), num_classes=10),
+        few_digits(),
+        STAGES[:1],
+        **SMALL | {"steps": 1, "label_smoothing": 0.1, "recompute_statistics": 1},
+    )
+    held, tuned = (
+        found.results[name].state.batch_stats["backbone"]["norm"]["mean"]
+        for name in ("classifier", "fine_tuning")
+    )
+    assert not held.any()
+    assert tuned.any()
+
+
+def test_stages_do_not_look_at_labels():
+    digits = few_digits()
+    others = dataclasses.replace(digits.train, labels=digits.train.labels[::-1])
+    assert (others.labels != digits.train.labels).mean() > 0.5
+    one, other = (
+        convnets.pretrain(MODEL, data, STAGES, "stack", **SMALL | {"steps": 1}).variables
+        for data in (digits, dataclasses.replace(digits, train=others))
+    )
+    assert_same_bits(one["params"], other["params"])
+
+
 class Convolved(MLP):
     """One convolution."""
 
@@ -121,7 +160,7 @@ class Convolved(MLP):
 
 
 def test_centers_of_patches_become_filters():
-    stage = convnets.Stage(KMeans(6), clustering_loss, "conv", patch=5, patches=2)
+    stage = convnets.PretrainingStage(KMeans(6), clustering_loss, "conv", patch=5, patches=2)
     model = Classifier(Convolved(), num_classes=10)
     found = convnets.pretrain(model, few_digits(), [stage], "classifier", **SMALL)
     kernel = np.asarray(found.variables["params"]["backbone"]["conv"]["kernel"])
