@@ -10,6 +10,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import data
 from .errors import UserError, unknown
@@ -17,7 +18,13 @@ from .fitting import Result, fit
 from .objective import OF_CLASSIFICATION
 from .ops import image
 from .training.checkpoints import Checkpoints
-from .unsupervised import encoder_layer, fill_layer
+from .unsupervised import (
+    encoder_layer,
+    fill_layer,
+    fold_whitening,
+    standardize_units,
+    whiten_patches,
+)
 
 MODES = ("features", "stack", "classifier", "fine_tune")
 OF_BATCH_NORM = ("batch_norm_group", "recompute_statistics")  # of one that is not held
@@ -36,6 +43,11 @@ class PretrainingStage(NamedTuple):
       patch: height and width of patches of these, for learners of vectors that are to be filters of
         a convolution; None for the whole.
       patches: how many of each image.
+      whiten: None, or the epsilon with which patches are whitened, those that show something, each
+        at the same contrast, as by `unsupervised.whiten_patches`; the whitening then becomes a part
+        of the layer.
+      standardize: number of images over which each unit of the layer, once it is filled, is brought
+        to mean 0 and deviation 1, before the next stage; 0: it is left as it was learned.
       options: of `fit`, for this stage alone.
       convert: `(learner, variables) -> {"kernel": …, "bias": …}` of the layer.
     """
@@ -46,6 +58,8 @@ class PretrainingStage(NamedTuple):
     below: str | None = None
     patch: int | None = None
     patches: int = 1
+    whiten: float | None = None
+    standardize: int = 0
     options: dict | None = None
     convert: Callable = encoder_layer
 
@@ -150,12 +164,18 @@ def pretrain(
         return results[name].state.variables()
 
     for number, stage in enumerate(stages[:1] if mode == "features" else stages, 1):
-        seen = _what_it_sees(model, variables, dataset, stage, seed)
+        seen, whitening = _what_it_sees(model, variables, dataset, stage, seed)
         own = {**unlabeled, "augment": "none", **(stage.options or {})}
         learned = train(f"stage{number}", stage.learner, seen, own, objective=stage.objective)
         layer = stage.convert(stage.learner, learned)
-        params = fill_layer(variables["params"], f"backbone/{stage.layer}", layer)
+        if whitening is not None:
+            layer = fold_whitening(layer, whitening)
+        path = f"backbone/{stage.layer}"
+        params = fill_layer(variables["params"], path, layer)
         variables = {**variables, "params": params}
+        if stage.standardize:
+            images = _first_images(dataset, stage.standardize)
+            variables = standardize_units(model, variables, path, images)
     labeled = dataset if labeled is None else labeled
     if mode in MODES[2:]:
         own = {**held, **(classifier or {}), "freeze": "backbone/*"}
@@ -168,14 +188,21 @@ def pretrain(
     return Pretrained(variables, results, model)
 
 
+def _first_images(dataset: data.Dataset, count: int):
+    """The first images of the training split, normalized, `[count, H, W, C]`."""
+    indices = np.arange(min(count, len(dataset.train)))
+    return image.prepare(dataset.train.batch(indices)["image"], dataset.normalization)
+
+
 def _what_it_sees(model, variables, dataset, stage, seed):
-    """The data of a stage: images, or what the layers below make of them; or patches of these."""
+    """The data of a stage: images, or what the layers below make of them; or patches of these; and
+    their whitening, where they are whitened."""
     seen = dataset
     if stage.below is not None:
         seen = data.map_images(dataset, _layers_below(model, variables, dataset, stage.below))
-    if stage.patch is None:
-        return seen
-    return data.sample_patches(seen, stage.patch, stage.patches, seed=seed)
+    if stage.patch is not None:
+        seen = data.sample_patches(seen, stage.patch, stage.patches, seed=seed)
+    return (seen, None) if stage.whiten is None else whiten_patches(seen, stage.whiten)
 
 
 def _layers_below(model, variables, dataset, endpoint):

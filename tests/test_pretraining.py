@@ -20,6 +20,7 @@ from convnets.unsupervised import (
     clustering_loss,
     contrastive_divergence_loss,
     reconstruction_loss,
+    whiten_patches,
 )
 
 from .small_runs import assert_same_bits, few_digits
@@ -159,16 +160,25 @@ class Convolved(MLP):
         return {"conv": relu(self.conv(images))}
 
 
-def test_centers_of_patches_become_filters():
-    stage = convnets.PretrainingStage(KMeans(6), clustering_loss, "conv", patch=5, patches=2)
+def test_centers_of_white_patches_become_filters_at_one_scale():
+    stage = convnets.PretrainingStage(
+        KMeans(6), clustering_loss, "conv", patch=5, patches=2, whiten=0.5, standardize=20
+    )
     model = Classifier(Convolved(), num_classes=10)
     found = convnets.pretrain(model, few_digits(), [stage], "classifier", **SMALL)
     kernel = np.asarray(found.variables["params"]["backbone"]["conv"]["kernel"])
-    centers = np.asarray(found.results["stage1"].state.batch_stats["centers"])
-    for number, center in enumerate(centers):
-        center = center - center.mean()
-        filter_ = kernel[..., number].ravel()
-        assert np.allclose(filter_, center / np.linalg.norm(center), atol=1e-5)
+    digits = few_digits()
+    patches = convnets.data.sample_patches(digits, 5, 2)
+    _, whitening = whiten_patches(patches, 0.5)
+    centers = found.results["stage1"].state.batch_stats["centers"]
+    filters = whitening.matrix @ np.asarray(centers - centers.mean(1, keepdims=True)).T
+    filters -= filters.mean(0)
+    for number in range(6):
+        one, other = kernel[..., number].ravel(), filters[:, number]
+        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9999
+    images = convnets.prepare(digits.train.images[:20], digits.normalization)
+    inputs = Conv(6, 5, padding=0, use_bias=False).apply({"params": {"kernel": kernel}}, images)
+    assert np.allclose(inputs.std((0, 1, 2)), 1, atol=1e-4)
 
 
 def test_the_recipe_goes_on_from_an_earlier_stack(whole):

@@ -66,19 +66,36 @@ def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     >>> filled["conv1"]["kernel"].shape, list(filled["conv1"])
     ((2, 2, 1, 3), ['kernel'])
     """
-    first, _, rest = path.partition("/")
-    if not isinstance(params.get(first), Mapping):
-        layers = [name for name, value in params.items() if isinstance(value, Mapping)]
-        raise unknown("layer", first, layers)
-    if rest:
-        return {**params, first: fill_layer(params[first], rest, found)}
-    layer = params[first]
-    if "kernel" not in layer:
-        raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
+    layer = find_layer(params, path)
     shared = {name: jnp.asarray(found[name]) for name in layer if name in found}
     for name, value in shared.items():
         wanted, fits = layer[name].shape, value.size == layer[name].size
         if not fits or (value.shape[-1:] != wanted[-1:]):
             raise UserError(f"{path}/{name} is {wanted}; what was learned is {value.shape}")
     filled = {name: value.reshape(layer[name].shape) for name, value in shared.items()}
-    return {**params, first: {**layer, **filled}}
+    return _replace(params, path.split("/"), {**layer, **filled})
+
+
+def find_layer(params: Mapping, path: str) -> Mapping:
+    """The parameters of one layer of a network.
+
+    Raises: UserError for a layer that is not there, and one without a kernel.
+
+    >>> list(find_layer({"stage1": {"conv": {"kernel": 0, "bias": 0}}}, "stage1/conv"))
+    ['kernel', 'bias']
+    """
+    layer = params
+    for name in path.split("/"):
+        if not isinstance(layer.get(name), Mapping):
+            layers = [name for name, value in layer.items() if isinstance(value, Mapping)]
+            raise unknown("layer", name, layers)
+        layer = layer[name]
+    if "kernel" not in layer:
+        raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
+    return layer
+
+
+def _replace(params, names, layer):
+    if not names:
+        return layer
+    return {**params, names[0]: _replace(params[names[0]], names[1:], layer)}
