@@ -12,7 +12,7 @@ from .whitening import Whitening, fit_whitening
 BLANK = 0.1  # of the largest deviation: patches below show nothing but noise
 ROUNDING = 1e-6
 SAMPLE = 20_000  # patches from which a whitening is fitted
-CHUNK = 4096
+CHUNK = 1024
 
 
 def whiten_patches(dataset: data.Dataset, epsilon: float) -> tuple[data.Dataset, Whitening]:
@@ -41,14 +41,16 @@ def whiten_patches(dataset: data.Dataset, epsilon: float) -> tuple[data.Dataset,
     (True, (5, 5, 1), (25, 25))
     """
 
-    def read(source, indices):
-        images = image.prepare(source.batch(indices)["image"], dataset.normalization)
-        return np.asarray(images).reshape(len(indices), -1)
+    def vectors(images):
+        images = image.prepare(images, dataset.normalization)
+        return np.asarray(images).reshape(len(images), -1)
+
+    def read(source, indices, function):
+        parts = np.split(indices, range(CHUNK, len(indices), CHUNK))
+        return np.concatenate([function(vectors(source.batch(x)["image"])) for x in parts])
 
     def deviations(source):
-        starts = range(0, len(source), CHUNK)
-        parts = [np.arange(start, min(start + CHUNK, len(source))) for start in starts]
-        return np.concatenate([read(source, part).std(1) for part in parts])
+        return read(source, np.arange(len(source)), lambda x: x.std(1))
 
     found = {name: deviations(source) for name, source in dataset.splits.items()}
     least = BLANK * found["train"].max()
@@ -60,11 +62,11 @@ def whiten_patches(dataset: data.Dataset, epsilon: float) -> tuple[data.Dataset,
     }
     count = len(kept["train"])
     chosen = np.linspace(0, count - 1, min(count, SAMPLE)).astype(int)
-    whitening = fit_whitening(normalize_contrast(read(kept["train"], chosen)), epsilon=epsilon)
+    sample = read(kept["train"], chosen, normalize_contrast)
+    whitening = fit_whitening(sample, epsilon=epsilon)
 
     def whiten(images):
-        x = np.asarray(image.prepare(images, dataset.normalization))
-        return whitening.apply(normalize_contrast(x.reshape(len(x), -1))).reshape(x.shape)
+        return whitening.apply(normalize_contrast(vectors(images))).reshape(images.shape)
 
     return data.map_images(dataclasses.replace(dataset, **kept), whiten), whitening
 
