@@ -31,7 +31,7 @@ from cases import (
     run_cases,
     run_from_shell,
 )
-from pretraining_networks import NETWORKS, PRINTED, SCALED, scale_units
+from pretraining_networks import NETWORKS, PRINTED, SCALED, SMALL, scale_units
 from tables import format_table, origin
 
 import convnets
@@ -84,7 +84,7 @@ def main(config: Config) -> None:
     require_known("network", config.networks, NETWORKS)
     used = config
     if config.quick:
-        small = {"networks": config.networks[:1], "labels": (100,), "seeds": (0,)}
+        small = {"networks": config.networks[-1:], "labels": (100,), "seeds": (0,)}
         short = {"stage_epochs": 0.1, "classifier_steps": 2, "steps": 4}
         used = dataclasses.replace(config, **small, **short)
     dataset = load_mnist(config)
@@ -109,7 +109,7 @@ def starts(network: str, labels: int) -> list[str]:
 
 def create(config: Config, network: str):
     """The classifier and its stages; narrow ones for --quick."""
-    return NETWORKS[network](*((8,) if config.quick else ()))
+    return NETWORKS[network](**(SMALL[network] if config.quick else {}))
 
 
 def learn_layers(config: Config, dataset, network: str, seed: int, mode: str) -> dict:

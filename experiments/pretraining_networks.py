@@ -108,5 +108,6 @@ def scale_units(model, variables, dataset, layers):
 
 
 NETWORKS = {"4 layers": create_dense, "convolutional": create_conv}
+SMALL = {"4 layers": {"width": 8}, "convolutional": {"maps": 4, "width": 8}}  # for --quick
 SCALED = {"4 layers": (), "convolutional": ("conv1", "conv2", "dense")}
 PRINTED = {"4 layers": 1.0, "convolutional": 0.6}  # % in Ranzato's lecture
