@@ -63,27 +63,24 @@ class ConvNet(nn.Module):
         return {**endpoints, "dense": x}
 
 
-def denoise(features: int, layer: str, activation, *, error="squared_error", **where):
-    """A stage of a denoising auto-encoder of one layer, whose input loses a third of its values."""
-    learner = DenseAutoencoder((features,), activation=activation, tied=True)
-    corrupt = partial(mask_pixels, share=1 / 3)
-    objective = partial(reconstruction_loss, corrupt=corrupt, error=error)
-    return convnets.PretrainingStage(learner, objective, layer, **where)
-
-
 def create_dense(width: int = 1000):
-    """A classifier and its stages."""
-    denoise_layer = partial(denoise, width, activation=sigmoid, error="cross_entropy")
+    """A classifier and its stages: denoising auto-encoders, whose input loses a third of its
+    values."""
+    learner = DenseAutoencoder((width,), activation=sigmoid, tied=True)
+    corrupt = partial(mask_pixels, share=1 / 3)
+    objective = partial(reconstruction_loss, corrupt=corrupt, error="cross_entropy")
+    denoise = partial(convnets.PretrainingStage, learner, objective)
     stages = [
-        denoise_layer("dense1"),
-        denoise_layer("dense2", below="dense1"),
-        denoise_layer("dense3", below="dense2"),
+        denoise("dense1"),
+        denoise("dense2", below="dense1"),
+        denoise("dense3", below="dense2"),
     ]
     return Classifier(DenseNet(width), num_classes=10), stages
 
 
 def find_filters(maps: int, layer: str, **where):
-    """A stage of k-means on white patches, whose centers become filters."""
+    """A stage of k-means on white patches, whose centers become filters. Whitened further they
+    are finer, and fewer of them stay strokes: errors on validation are larger."""
     learner = KMeans(maps, memory=100)
     where |= {"patch": 5, "whiten": 1.0, "standardize": SCALED_ON}
     return convnets.PretrainingStage(learner, clustering_loss, layer, **where)
