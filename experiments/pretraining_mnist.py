@@ -69,10 +69,13 @@ class Config(Common):
     """Of the classifier alone."""
     steps: int = 1000
     """With few labels, of everything."""
-    epochs: float = 25
-    """With all labels."""
-    batch_size: int = 128
     learning_rate: float = 0.001
+    """With few labels."""
+    epochs: tuple[float, float] = (40, 20)
+    """With all labels, of each of `NETWORKS`."""
+    learning_rates: tuple[float, float] = (0.003, 0.001)
+    """With all labels, of each of `NETWORKS`."""
+    batch_size: int = 128
     weight_decay: float = 0.05
     augment: tuple[str, ...] = ("translate", "rotate")
     """Of images with labels."""
@@ -141,24 +144,27 @@ def run(config: Config, dataset, stack, case: dict, folder) -> dict:
     labeled = dataset
     if count != ALL:
         labeled = convnets.data.keep_per_class(dataset, count // dataset.num_classes, seed=seed)
-    length = {"epochs": config.epochs} if count == ALL else {"steps": config.steps}
+    length = {"steps": config.steps, "learning_rate": config.learning_rate}
+    if count == ALL:
+        place = list(NETWORKS).index(case["network"])
+        length = {"epochs": config.epochs[place], "learning_rate": config.learning_rates[place]}
     options = {
         "seed": seed,
         "batch_size": min(config.batch_size, len(labeled.train)),
         "optimizer": "adamw",
         "weight_decay": config.weight_decay,
         "augment": config.augment,
+        "evaluate_every": 2**30,
     }
-    length |= {"learning_rate": config.learning_rate, "evaluate_every": 2**30}
-    short = {"steps": config.classifier_steps, "evaluate_every": 2**30}
+    short = {"steps": config.classifier_steps, "learning_rate": config.learning_rate}
     mode = STARTS[case["start"]]
     if mode is None:
-        place, variables = can_go_on(folder, config), None
-        if "scaled" in case["start"] and not place["resume"]:
+        where, variables = can_go_on(folder, config), None
+        if "scaled" in case["start"] and not where["resume"]:
             fresh = convnets.fit(model, labeled, steps=0, seed=seed, progress=False)
             variables = fresh.state.variables()
             variables = scale_units(model, variables, dataset, SCALED[case["network"]])
-        result = convnets.fit(model, labeled, variables=variables, **options, **length, **place)
+        result = convnets.fit(model, labeled, variables=variables, **options, **length, **where)
         require_whole(result)
         return summarize_run(result.history)
     found = convnets.pretrain(

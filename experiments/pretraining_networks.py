@@ -29,7 +29,7 @@ class DenseNet(nn.Module):
     """
 
     width: int = 1000
-    dropout: float = 0.3
+    dropout: float = 0.1
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:

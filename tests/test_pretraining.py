@@ -144,7 +144,7 @@ def test_stages_do_not_look_at_labels():
     others = dataclasses.replace(digits.train, labels=digits.train.labels[::-1])
     assert (others.labels != digits.train.labels).mean() > 0.5
     one, other = (
-        convnets.pretrain(MODEL, data, STAGES, "stack", **SMALL | {"steps": 1}).variables
+        convnets.pretrain(MODEL, data, STAGES, "features", **SMALL | {"steps": 1}).variables
         for data in (digits, dataclasses.replace(digits, train=others))
     )
     assert_same_bits(one["params"], other["params"])

@@ -26,7 +26,7 @@ def test_networks_have_the_layers_that_their_stages_fill():
 
 
 def test_dropout_is_over_every_layer_that_the_next_one_sees():
-    net, images = load("pretraining_networks").DenseNet(50), jnp.ones((2, 4, 4, 1))
+    net, images = load("pretraining_networks").DenseNet(50, dropout=0.3), jnp.ones((2, 4, 4, 1))
     variables = net.init(jax.random.key(0), images, train=False)
     found = net.apply(variables, images, train=True, rngs={"dropout": jax.random.key(1)})
     for number in (1, 2, 3):
