@@ -54,7 +54,7 @@ _HOMES = {
     "committee": ["Member", "predict_committee"],
     "fitting": ["fit"],
     "prediction": ["predict"],
-    "pretraining": ["Stage", "pretrain"],
+    "pretraining": ["PretrainingStage", "pretrain"],
     "rates": ["find_learning_rate"],
     "semi_supervised": ["ReconstructingClassifier", "semi_supervised_loss"],
     "runs": ["evaluate_run", "load_run"],

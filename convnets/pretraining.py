@@ -2,7 +2,7 @@
 classifier on top of them, then all of it together."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,18 +10,27 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import data
 from .errors import UserError, unknown
 from .fitting import Result, fit
+from .objective import OF_CLASSIFICATION
 from .ops import image
 from .training.checkpoints import Checkpoints
-from .unsupervised import encoder_layer, fill_layer
+from .unsupervised import (
+    encoder_layer,
+    fill_layer,
+    fold_whitening,
+    standardize_units,
+    whiten_patches,
+)
 
 MODES = ("features", "stack", "classifier", "fine_tune")
+OF_BATCH_NORM = ("batch_norm_group", "recompute_statistics")  # of one that is not held
 
 
-class Stage(NamedTuple):
+class PretrainingStage(NamedTuple):
     """What a layer of a backbone learns before it has seen a label.
 
     Attributes:
@@ -34,6 +43,11 @@ class Stage(NamedTuple):
       patch: height and width of patches of these, for learners of vectors that are to be filters of
         a convolution; None for the whole.
       patches: how many of each image.
+      whiten: None, or the epsilon with which patches are whitened, those that show something, each
+        at the same contrast, as by `unsupervised.whiten_patches`; the whitening then becomes a part
+        of the layer.
+      standardize: number of images over which each unit of the layer, once it is filled, is brought
+        to mean 0 and deviation 1, before the next stage; 0: it is left as it was learned.
       options: of `fit`, for this stage alone.
       convert: `(learner, variables) -> {"kernel": …, "bias": …}` of the layer.
     """
@@ -44,6 +58,8 @@ class Stage(NamedTuple):
     below: str | None = None
     patch: int | None = None
     patches: int = 1
+    whiten: float | None = None
+    standardize: int = 0
     options: dict | None = None
     convert: Callable = encoder_layer
 
@@ -69,7 +85,7 @@ class Pretrained(NamedTuple):
 def pretrain(
     model: nn.Module,
     dataset: data.Dataset,
-    stages: list[Stage] | tuple[Stage, ...],
+    stages: Sequence[PretrainingStage],
     mode: str = "fine_tune",
     *,
     labeled: data.Dataset | None = None,
@@ -89,7 +105,8 @@ def pretrain(
     - `features`: the first stage learns from images without labels;
     - `stack`: each of the other stages learns from what the stages before it make of images, these
       being held;
-    - `classifier`: what is above the backbone learns from labels, the backbone being held;
+    - `classifier`: what is above the backbone learns from labels, the backbone being held, batch
+      statistics too;
     - `fine_tune`: all parameters learn from labels, from where they are.
 
     Args:
@@ -105,7 +122,8 @@ def pretrain(
       workdir: folder in which every training has one of its own; None: nothing is written.
       resume: go on with what is in workdir: what is finished is read, what broke off goes on.
       progress: whether to print.
-      options: of `fit`, for all trainings.
+      options: of `fit`, for all trainings; those of classification alone, such as
+        `label_smoothing`, for the last two, those of batch norm's statistics for the last.
 
     Returns: `Pretrained`.
 
@@ -121,7 +139,7 @@ def pretrain(
     >>> from convnets.models import MLP, Classifier
     >>> from convnets.unsupervised import DenseAutoencoder, reconstruction_loss
     >>> model = Classifier(MLP((20,)), num_classes=10)
-    >>> stage = Stage(DenseAutoencoder((20,)), reconstruction_loss, "dense1")
+    >>> stage = PretrainingStage(DenseAutoencoder((20,)), reconstruction_loss, "dense1")
     >>> digits = convnets.load_dataset("digits")
     >>> found = pretrain(model, digits, [stage], "stack", augment="none", steps=2, progress=False)
     >>> found.variables["params"]["backbone"]["dense1"]["kernel"].shape, list(found.results)
@@ -132,43 +150,59 @@ def pretrain(
         key, images = jax.random.key(seed), jnp.zeros((1, *dataset.image_shape))
         variables = jax.jit(model.init, static_argnames="train")(key, images, train=False)
     results = {}
+    held = {name: x for name, x in options.items() if name not in OF_BATCH_NORM}
+    unlabeled = {name: x for name, x in held.items() if name not in OF_CLASSIFICATION}
 
     def train(name, learner, dataset, own, **given):
         place = _place(workdir, name, resume)
         if place["resume"]:
             given.pop("variables", None)  # they are in its checkpoint
-        own = {"seed": seed, "progress": progress, **options, **(own or {}), **place, **given}
+        own = {"seed": seed, "progress": progress, **own, **place, **given}
         if progress:
             print(f"{name}: {type(learner).__name__}")
         results[name] = fit(learner, dataset, **own)
         return results[name].state.variables()
 
     for number, stage in enumerate(stages[:1] if mode == "features" else stages, 1):
-        seen = _what_it_sees(model, variables, dataset, stage, seed)
-        objective = {"objective": stage.objective, "augment": "none"}
-        learned = train(
-            f"stage{number}", stage.learner, seen, {**objective, **(stage.options or {})}
-        )
+        seen, whitening = _what_it_sees(model, variables, dataset, stage, seed)
+        own = {**unlabeled, "augment": "none", **(stage.options or {})}
+        learned = train(f"stage{number}", stage.learner, seen, own, objective=stage.objective)
         layer = stage.convert(stage.learner, learned)
-        params = fill_layer(variables["params"], f"backbone/{stage.layer}", layer)
+        if whitening is not None:
+            layer = fold_whitening(layer, whitening)
+        path = f"backbone/{stage.layer}"
+        params = fill_layer(variables["params"], path, layer)
         variables = {**variables, "params": params}
+        if stage.standardize:
+            images = _first_images(dataset, stage.standardize)
+            variables = standardize_units(model, variables, path, images)
     labeled = dataset if labeled is None else labeled
     if mode in MODES[2:]:
-        held = {"variables": variables, "freeze": "backbone/*"}
-        variables = train("classifier", model, labeled, classifier, **held)
+        own = {**held, **(classifier or {}), "freeze": "backbone/*"}
+        if variables.get("batch_stats"):
+            own["freeze_batch_norm"] = True
+        variables = train("classifier", model, labeled, own, variables=variables)
     if mode == "fine_tune":
-        variables = train("fine_tuning", model, labeled, fine_tuning, variables=variables)
+        own = {**options, **(fine_tuning or {})}
+        variables = train("fine_tuning", model, labeled, own, variables=variables)
     return Pretrained(variables, results, model)
 
 
+def _first_images(dataset: data.Dataset, count: int):
+    """The first images of the training split, normalized, `[count, H, W, C]`."""
+    indices = np.arange(min(count, len(dataset.train)))
+    return image.prepare(dataset.train.batch(indices)["image"], dataset.normalization)
+
+
 def _what_it_sees(model, variables, dataset, stage, seed):
-    """The data of a stage: images, or what the layers below make of them; or patches of these."""
+    """The data of a stage: images, or what the layers below make of them; or patches of these; and
+    their whitening, where they are whitened."""
     seen = dataset
     if stage.below is not None:
         seen = data.map_images(dataset, _layers_below(model, variables, dataset, stage.below))
-    if stage.patch is None:
-        return seen
-    return data.sample_patches(seen, stage.patch, stage.patches, seed=seed)
+    if stage.patch is not None:
+        seen = data.sample_patches(seen, stage.patch, stage.patches, seed=seed)
+    return (seen, None) if stage.whiten is None else whiten_patches(seen, stage.whiten)
 
 
 def _layers_below(model, variables, dataset, endpoint):

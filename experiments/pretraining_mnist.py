@@ -7,12 +7,14 @@ Reference:  Ranzato 2012, slide "MNIST": "4-layer nnet pre-trained 1.0 %", "conv
             0.6 %"
 Ours:       see the table and the figure of README.md, made from results/pretraining_mnist.json
 
-The networks of `pretraining_networks.py`, by the recipe `convnets.pretrain`: a denoising
-auto-encoder for each layer on all 60,000 images, then the classifier alone, then everything.
-"random start" is the same network, its last training alone, with the same settings. Few labels are
-as many of each class, others for each seed; the two ways see the same ones. Settings are chosen on
-a tenth of the training split (`--validation 0.1`); what is measured on test is the last state of
-each run.
+The networks of `pretraining_networks.py`, by the recipe `convnets.pretrain`: layers that learn
+from all 60,000 images without labels (denoising auto-encoders; filters by k-means on white
+patches), then the classifier alone, the backbone being held, then everything. "random start" is the
+same network, its last training alone, with the same settings; "scaled" with its units at the same
+scale as those of the pre-trained one; of "first layer" only that one learned without labels; "held"
+is the pre-trained one before everything is trained. Few labels are as many of each class, others
+for each seed; all ways see the same ones. Settings were chosen on a tenth of the training split
+(`--validation 0.1`); what is measured on test is the last state of each run.
 """
 
 import dataclasses
@@ -29,14 +31,27 @@ from cases import (
     run_cases,
     run_from_shell,
 )
-from pretraining_networks import NETWORKS, PRINTED
+from pretraining_networks import NETWORKS, PRINTED, SCALED, SMALL, scale_units
 from tables import format_table, origin
 
 import convnets
 
 NAME = "pretraining_mnist"
 ALL = 0  # labels of the whole training split
-STARTS = ("random start", "pre-trained")
+STARTS = {  # and how far the recipe goes without labels
+    "random start": None,
+    "random start, scaled": None,
+    "first layer": "features",
+    "pre-trained": "stack",
+}
+WITH_ALL = ("random start", "pre-trained")  # labels: the others with few only
+WAYS = {  # of the table: a start, and the error after which training
+    "random start": ("random start", "test_error_percent"),
+    "scaled": ("random start, scaled", "test_error_percent"),
+    "first layer": ("first layer", "test_error_percent"),
+    "held": ("pre-trained", "held_error_percent"),
+    "pre-trained": ("pre-trained", "test_error_percent"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +59,23 @@ class Config(Common):
     """Train both networks from random start and pre-trained, with few labels and with all."""
 
     networks: tuple[str, ...] = tuple(NETWORKS)
-    labels: tuple[int, ...] = (100, 500, 1000, 5000, ALL)
+    labels: tuple[int, ...] = (100, 500, 1000, ALL)
     """How many in all; 0: those of the whole training split."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    stage_epochs: float = 10
+    stage_epochs: float = 5
     """Passes over the images, or their patches, for each layer without labels."""
     stage_rate: float = 0.001
-    classifier_steps: int = 500
-    steps: int = 2000
+    classifier_steps: int = 200
+    """Of the classifier alone."""
+    steps: int = 1000
     """With few labels, of everything."""
-    epochs: float = 25
-    """With all labels."""
-    batch_size: int = 128
     learning_rate: float = 0.001
+    """With few labels."""
+    epochs: tuple[float, float] = (40, 20)
+    """With all labels, of each of `NETWORKS`."""
+    learning_rates: tuple[float, float] = (0.003, 0.001)
+    """With all labels, of each of `NETWORKS`."""
+    batch_size: int = 128
     weight_decay: float = 0.05
     augment: tuple[str, ...] = ("translate", "rotate")
     """Of images with labels."""
@@ -68,7 +87,7 @@ def main(config: Config) -> None:
     require_known("network", config.networks, NETWORKS)
     used = config
     if config.quick:
-        small = {"networks": config.networks[:1], "labels": (100,), "seeds": (0,)}
+        small = {"networks": config.networks[-1:], "labels": (100,), "seeds": (0,)}
         short = {"stage_epochs": 0.1, "classifier_steps": 2, "steps": 4}
         used = dataclasses.replace(config, **small, **short)
     dataset = load_mnist(config)
@@ -79,27 +98,33 @@ def main(config: Config) -> None:
         for network in used.networks
         for seed in used.seeds
         for labels in used.labels
-        for start in (STARTS[1:] if config.quick else STARTS)
+        for start in (WITH_ALL[1:] if config.quick else starts(network, labels))
     ]
     stack = functools.cache(functools.partial(learn_layers, used, dataset))
     run_cases(NAME, config, cases, functools.partial(run, used, dataset, stack))
 
 
+def starts(network: str, labels: int) -> list[str]:
+    """Those that are compared; a scaled one only of a network that is scaled when pre-trained."""
+    few = [start for start in STARTS if SCALED[network] or "scaled" not in start]
+    return list(WITH_ALL) if labels == ALL else few
+
+
 def create(config: Config, network: str):
     """The classifier and its stages; narrow ones for --quick."""
-    return NETWORKS[network](*((8,) if config.quick else ()))
+    return NETWORKS[network](**(SMALL[network] if config.quick else {}))
 
 
-def learn_layers(config: Config, dataset, network: str, seed: int) -> dict:
-    """The variables of a network whose layers have learned without labels, once for all numbers of
-    labels."""
+def learn_layers(config: Config, dataset, network: str, seed: int, mode: str) -> dict:
+    """The variables of a network whose first layer, or all that have stages, have learned without
+    labels, once for all numbers of labels."""
     model, stages = create(config, network)
-    workdir = config.workdir and config.workdir / f"layers_{network}_{seed}".replace(" ", "_")
+    workdir = config.workdir and config.workdir / f"{mode}_{network}_{seed}".replace(" ", "_")
     found = convnets.pretrain(
         model,
         dataset,
         stages,
-        "stack",
+        mode,
         seed=seed,
         workdir=workdir,
         resume=config.resume,
@@ -109,7 +134,7 @@ def learn_layers(config: Config, dataset, network: str, seed: int) -> dict:
     )
     for result in found.results.values():
         require_whole(result)
-    return found.variables
+    return scale_units(model, found.variables, dataset, SCALED[network])
 
 
 def run(config: Config, dataset, stack, case: dict, folder) -> dict:
@@ -119,41 +144,53 @@ def run(config: Config, dataset, stack, case: dict, folder) -> dict:
     labeled = dataset
     if count != ALL:
         labeled = convnets.data.keep_per_class(dataset, count // dataset.num_classes, seed=seed)
-    length = {"epochs": config.epochs} if count == ALL else {"steps": config.steps}
+    length = {"steps": config.steps, "learning_rate": config.learning_rate}
+    if count == ALL:
+        place = list(NETWORKS).index(case["network"])
+        length = {"epochs": config.epochs[place], "learning_rate": config.learning_rates[place]}
     options = {
         "seed": seed,
         "batch_size": min(config.batch_size, len(labeled.train)),
         "optimizer": "adamw",
         "weight_decay": config.weight_decay,
         "augment": config.augment,
+        "evaluate_every": 2**30,
     }
-    length |= {"learning_rate": config.learning_rate, "evaluate_every": 2**30}
-    short = {"steps": config.classifier_steps, "evaluate_every": 2**30}
-    if case["start"] == "random start":
-        result = convnets.fit(model, labeled, **options, **length, **can_go_on(folder, config))
-    else:
-        found = convnets.pretrain(
-            model,
-            dataset,
-            (),
-            labeled=labeled,
-            variables=stack(case["network"], seed),
-            classifier=short,
-            fine_tuning=length,
-            workdir=folder,
-            resume=config.resume,
-            **options,
-        )
-        result = found.results["fine_tuning"]
-        require_whole(found.results["classifier"])
-    require_whole(result)
-    return summarize_run(result.history)
+    short = {"steps": config.classifier_steps, "learning_rate": config.learning_rate}
+    mode = STARTS[case["start"]]
+    if mode is None:
+        where, variables = can_go_on(folder, config), None
+        if "scaled" in case["start"] and not where["resume"]:
+            fresh = convnets.fit(model, labeled, steps=0, seed=seed, progress=False)
+            variables = fresh.state.variables()
+            variables = scale_units(model, variables, dataset, SCALED[case["network"]])
+        result = convnets.fit(model, labeled, variables=variables, **options, **length, **where)
+        require_whole(result)
+        return summarize_run(result.history)
+    found = convnets.pretrain(
+        model,
+        dataset,
+        (),
+        labeled=labeled,
+        variables=stack(case["network"], seed, mode),
+        classifier=short,
+        fine_tuning=length,
+        workdir=folder,
+        resume=config.resume,
+        **options,
+    )
+    for result in found.results.values():
+        require_whole(result)
+    held, tuned = (summarize_run(result.history) for result in found.results.values())
+    return {**tuned, "held_error_percent": held["test_error_percent"]}
 
 
-def errors(archive: dict, network: str, labels: int, start: str) -> list[float]:
+def errors(
+    archive: dict, network: str, labels: int, start: str, name: str = "test_error_percent"
+) -> list[float]:
     """Test errors in %, of each seed."""
     wanted = {"network": network, "labels": labels, "start": start}
-    return [x["test_error_percent"] for x in archive["results"] if x.items() >= wanted.items()]
+    return [line[name] for line in archive["results"] if line.items() >= wanted.items()]
 
 
 def describe(found: list[float]) -> str:
@@ -165,10 +202,10 @@ def table(archive: dict) -> str:
     """The table of README.md."""
     networks = [x for x in NETWORKS if any(line["network"] == x for line in archive["results"])]
     counts = list(dict.fromkeys(line["labels"] for line in archive["results"]))
-    heads = [f"{network}, {start}" for network in networks for start in STARTS]
-    rows = [("MNIST, labels", *heads)]
+    columns = [(x, way) for x in networks for way in WAYS if SCALED[x] or way != "scaled"]
+    rows = [("MNIST, labels", *(f"{network}, {way}" for network, way in columns))]
     for count in counts:
-        found = [errors(archive, n, count, start) for n in networks for start in STARTS]
+        found = [errors(archive, network, count, *WAYS[way]) for network, way in columns]
         rows.append((f"{count or 60000:,}", *(describe(x) if x else "" for x in found)))
     printed = ", ".join(f"{PRINTED[network]} % ({network})" for network in networks)
     return (
@@ -183,7 +220,7 @@ def figure(archive: dict):
 
     drawn, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for network, color in zip(NETWORKS, ("C0", "C1")):
-        for start, style in zip(STARTS, ("--", "-")):
+        for start, style in zip(WITH_ALL, ("--", "-")):
             found = {
                 count or 60000: errors(archive, network, count, start)
                 for count in dict.fromkeys(line["labels"] for line in archive["results"])

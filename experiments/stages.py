@@ -91,7 +91,7 @@ def create(config: Config, kind: str):
     objective = partial(sparse_coding_loss, penalty=config.penalty)
 
     def stage(features, layer, **where):
-        return convnets.Stage(
+        return convnets.PretrainingStage(
             PredictiveCoder(features, use_bias=False),
             objective,
             layer,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import convnets
-from convnets.layers import Conv, relu, sigmoid
+from convnets.layers import BatchNorm, Conv, Dense, relu, sigmoid
 from convnets.models import MLP, Classifier
 from convnets.pretraining import MODES
 from convnets.unsupervised import (
@@ -20,14 +20,17 @@ from convnets.unsupervised import (
     clustering_loss,
     contrastive_divergence_loss,
     reconstruction_loss,
+    whiten_patches,
 )
 
 from .small_runs import assert_same_bits, few_digits
 
 MODEL = Classifier(MLP((12, 8), activation=sigmoid), num_classes=10)
 STAGES = (
-    convnets.Stage(RBM(12, "gaussian"), contrastive_divergence_loss, "dense1"),
-    convnets.Stage(DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"),
+    convnets.PretrainingStage(RBM(12, "gaussian"), contrastive_divergence_loss, "dense1"),
+    convnets.PretrainingStage(
+        DenseAutoencoder((8,)), reconstruction_loss, "dense2", below="dense1"
+    ),
 )
 SMALL = {
     "steps": 3,
@@ -110,6 +113,43 @@ def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
     assert_same_bits(again.variables["params"], whole.variables["params"])
 
 
+class Normalized(MLP):
+    """One dense layer and batch norm."""
+
+    def setup(self):
+        self.dense1, self.norm = Dense(12), BatchNorm()
+
+    def __call__(self, images, *, train):
+        x = self.dense1(images.reshape(len(images), -1))
+        return {"dense1": relu(self.norm(x, train=train))}
+
+
+def test_statistics_are_held_with_the_backbone_and_options_go_where_they_are_heard():
+    found = convnets.pretrain(
+        Classifier(Normalized(), num_classes=10),
+        few_digits(),
+        STAGES[:1],
+        **SMALL | {"steps": 1, "label_smoothing": 0.1, "recompute_statistics": 1},
+    )
+    held, tuned = (
+        found.results[name].state.batch_stats["backbone"]["norm"]["mean"]
+        for name in ("classifier", "fine_tuning")
+    )
+    assert not held.any()
+    assert tuned.any()
+
+
+def test_stages_do_not_look_at_labels():
+    digits = few_digits()
+    others = dataclasses.replace(digits.train, labels=digits.train.labels[::-1])
+    assert (others.labels != digits.train.labels).mean() > 0.5
+    one, other = (
+        convnets.pretrain(MODEL, data, STAGES, "features", **SMALL | {"steps": 1}).variables
+        for data in (digits, dataclasses.replace(digits, train=others))
+    )
+    assert_same_bits(one["params"], other["params"])
+
+
 class Convolved(MLP):
     """One convolution."""
 
@@ -120,16 +160,25 @@ class Convolved(MLP):
         return {"conv": relu(self.conv(images))}
 
 
-def test_centers_of_patches_become_filters():
-    stage = convnets.Stage(KMeans(6), clustering_loss, "conv", patch=5, patches=2)
+def test_centers_of_white_patches_become_filters_at_one_scale():
+    stage = convnets.PretrainingStage(
+        KMeans(6), clustering_loss, "conv", patch=5, patches=2, whiten=0.5, standardize=20
+    )
     model = Classifier(Convolved(), num_classes=10)
     found = convnets.pretrain(model, few_digits(), [stage], "classifier", **SMALL)
     kernel = np.asarray(found.variables["params"]["backbone"]["conv"]["kernel"])
-    centers = np.asarray(found.results["stage1"].state.batch_stats["centers"])
-    for number, center in enumerate(centers):
-        center = center - center.mean()
-        filter_ = kernel[..., number].ravel()
-        assert np.allclose(filter_, center / np.linalg.norm(center), atol=1e-5)
+    digits = few_digits()
+    patches = convnets.data.sample_patches(digits, 5, 2)
+    _, whitening = whiten_patches(patches, 0.5)
+    centers = found.results["stage1"].state.batch_stats["centers"]
+    filters = whitening.matrix @ np.asarray(centers - centers.mean(1, keepdims=True)).T
+    filters -= filters.mean(0)
+    for number in range(6):
+        one, other = kernel[..., number].ravel(), filters[:, number]
+        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9999
+    images = convnets.prepare(digits.train.images[:20], digits.normalization)
+    inputs = Conv(6, 5, padding=0, use_bias=False).apply({"params": {"kernel": kernel}}, images)
+    assert np.allclose(inputs.std((0, 1, 2)), 1, atol=1e-4)
 
 
 def test_the_recipe_goes_on_from_an_earlier_stack(whole):

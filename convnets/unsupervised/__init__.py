@@ -14,8 +14,10 @@ from .corruption import CORRUPTIONS, add_gaussian_noise, add_salt_and_pepper, ma
 from .deconvolution import DeconvolutionalNetwork, deconvolution_loss
 from .ica import ReconstructionICA, amari_distance, reconstruction_ica_loss
 from .local_autoencoder import LocalAutoencoder, LocalStage, local_reconstruction_loss
+from .patches import fold_whitening, whiten_patches
 from .reconstruction import reconstruction_loss
 from .sparse_coding import PredictiveCoder, infer_codes, sparse_coding_loss
+from .standardization import standardize_units
 from .whitening import Whitening, fit_whitening
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "encoder_layer",
     "fill_layer",
     "fit_whitening",
+    "fold_whitening",
     "infer_codes",
     "infer_maps",
     "local_reconstruction_loss",
@@ -52,4 +55,6 @@ __all__ = [
     "reconstruction_ica_loss",
     "reconstruction_loss",
     "sparse_coding_loss",
+    "standardize_units",
+    "whiten_patches",
 ]

@@ -15,7 +15,8 @@ class KMeans(nn.Module):
 
     With `train` every image of the whole batch moves its nearest center toward it: a center is the
     mean of all the images that it has had, where the first ones are half forgotten with every
-    `memory` batches.
+    `memory` batches. Centers begin as images of the first batch, and one that had its last image
+    `memory` batches ago begins again, as one of the batch: none lies idle far from all images.
 
     Attributes:
       clusters: how many.
@@ -24,12 +25,13 @@ class KMeans(nn.Module):
     Returns: `{"code": [B, clusters], "reconstruction": …}`: by how much each center is nearer than
     the mean distance, 0 for those that are not; and the nearest center.
 
-    Variables: of `batch_stats`, `centers [clusters, D]`, which begin with noise, and `counts
-    [clusters]`; no parameters.
+    Variables: of `batch_stats`, `centers [clusters, D]`, noise until the first batch, and `counts
+    [clusters]`, the images that a center still remembers; no parameters.
 
     Reference: Coates, Lee, Ng 2011, "An analysis of single-layer networks in unsupervised feature
     learning", section 3.2.1 (the triangle activation); Sculley 2010, "Web-scale k-means
-    clustering". Differs: forgetting, which lets centers of the first, poor assignments go on.
+    clustering". Differs: forgetting, which lets centers of the first, poor assignments go on, and
+    new beginnings.
 
     >>> model, images = KMeans(5), jnp.ones((2, 4, 4, 1))
     >>> found, variables = model.init_with_output(jax.random.key(0), images, train=False)
@@ -50,12 +52,15 @@ class KMeans(nn.Module):
 
         centers = self.variable("batch_stats", "centers", begin)
         counts = self.variable("batch_stats", "counts", jnp.zeros, (self.clusters,), jnp.float32)
+        learning = train and not self.is_initializing()
+        if learning:
+            centers.value = begin_again(centers.value, counts.value < 0.5, x)
         squares = squared_distances(x, centers.value)
         nearest = squares.argmin(1)
         distances = jnp.sqrt(squares)
         code = jnp.maximum(distances.mean(1, keepdims=True) - distances, 0)
         made = centers.value[nearest].reshape(images.shape)
-        if train and not self.is_initializing():
+        if learning:
             mine = jax.nn.one_hot(nearest, self.clusters)
             sums, came = collective.sum_over_data((mine.T @ x, mine.sum(0)))
             weight = counts.value * 0.5 ** (1 / self.memory) + came
@@ -101,3 +106,17 @@ def squared_distances(x, centers):
     """
     own = jnp.square(x).sum(1, keepdims=True) + jnp.square(centers).sum(1)[None]
     return jnp.maximum(own - 2 * x @ centers.T, 0)
+
+
+def begin_again(centers, idle, x):
+    """Centers `[K, D]` of which those that are idle, bool `[K]`, become vectors of the whole batch,
+    `[B, D]` of it here: one after the other in its order, and from its first on where it has fewer.
+
+    >>> begin_again(jnp.zeros((2, 1)), jnp.array([False, True]), jnp.array([[5.0], [6.0]])).tolist()
+    [[0.0], [5.0]]
+    """
+    count = len(x) * (collective.axis_size() or 1)
+    wanted = (jnp.cumsum(idle) - 1) % count
+    chosen = collective.global_indices(len(x))[None] == wanted[:, None]
+    found = collective.sum_over_data(chosen.astype(x.dtype) @ x)
+    return jnp.where(idle[:, None], found, centers)

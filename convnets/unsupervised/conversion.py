@@ -8,7 +8,20 @@ from ..errors import UserError, unknown
 from .autoencoder import ConvAutoencoder, DenseAutoencoder
 from .boltzmann import RBM, ConvolutionalRBM
 from .clustering import KMeans
+from .convolutional_coding import ConvolutionalPredictiveCoder
+from .ica import ReconstructionICA
 from .sparse_coding import PredictiveCoder
+
+LEARNERS = (
+    "DenseAutoencoder",
+    "ConvAutoencoder",
+    "RBM",
+    "ConvolutionalRBM",
+    "PredictiveCoder",
+    "ConvolutionalPredictiveCoder",
+    "ReconstructionICA",
+    "KMeans",
+)
 
 
 def encoder_layer(learner, variables) -> dict:
@@ -16,10 +29,11 @@ def encoder_layer(learner, variables) -> dict:
 
     Args:
       learner: `DenseAutoencoder` or `ConvAutoencoder`; `RBM` or `ConvolutionalRBM`, whose hidden
-        units have sigmoids of their inputs for probabilities; `PredictiveCoder`, whose encoder has
-        a `gain` besides; `KMeans`, whose filters are the centers, less the mean of each, at length
-        1 (Coates, Ng 2011, "The importance of encoding versus training with sparse coding and
-        vector quantization"), and biases 0.
+        units have sigmoids of their inputs for probabilities; `PredictiveCoder` and
+        `ConvolutionalPredictiveCoder`, whose encoders have a `gain` besides; `ReconstructionICA`,
+        whose filters have no biases; `KMeans`, whose filters are the centers, less the mean of
+        each, at length 1 (Coates, Ng 2011, "The importance of encoding versus training with sparse
+        coding and vector quantization"), and biases 0.
       variables: what it learned, `{"params": …, "batch_stats": …}`.
 
     Raises: UserError for another learner.
@@ -35,16 +49,17 @@ def encoder_layer(learner, variables) -> dict:
         return dict(params["encoder1"])
     if isinstance(learner, RBM | ConvolutionalRBM):
         return {"kernel": params["kernel"], "bias": params["hidden_bias"]}
-    if isinstance(learner, PredictiveCoder):
+    if isinstance(learner, PredictiveCoder | ConvolutionalPredictiveCoder):
         return {**params["encoder"], "gain": params["gain"]}
+    if isinstance(learner, ReconstructionICA):
+        return dict(params["filters"])
     if isinstance(learner, KMeans):
         centers = variables["batch_stats"]["centers"]
         centers = centers - centers.mean(1, keepdims=True)
         lengths = jnp.linalg.norm(centers, axis=1, keepdims=True)
         filters = centers / jnp.maximum(lengths, 1e-8)
         return {"kernel": filters.T, "bias": jnp.zeros(len(filters))}
-    known = ("DenseAutoencoder", "ConvAutoencoder", "RBM", "ConvolutionalRBM")
-    raise unknown("learner", type(learner).__name__, (*known, "PredictiveCoder", "KMeans"))
+    raise unknown("learner", type(learner).__name__, LEARNERS)
 
 
 def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
@@ -67,23 +82,46 @@ def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     >>> filled["conv1"]["kernel"].shape, list(filled["conv1"])
     ((2, 2, 1, 3), ['kernel'])
     """
-    first, _, rest = path.partition("/")
-    if not isinstance(params.get(first), Mapping):
-        layers = [name for name, value in params.items() if isinstance(value, Mapping)]
-        raise unknown("layer", first, layers)
-    if rest:
-        return {**params, first: fill_layer(params[first], rest, found)}
-    layer = params[first]
-    inner = {name: value for name, value in found.items() if isinstance(value, Mapping)}
-    for name, value in inner.items():
-        layer = fill_layer(layer, name, value)
-    found = {name: value for name, value in found.items() if name not in inner}
-    if "kernel" not in layer and not inner:
-        raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
+    layer = find_layer(params, path)
+    inner = {name: x for name, x in found.items() if isinstance(x, Mapping)}
+    if not inner:
+        require_kernel(layer, path)
+    for name, x in inner.items():
+        layer = fill_layer(layer, name, x)
+    found = {name: x for name, x in found.items() if name not in inner}
     shared = {name: jnp.asarray(found[name]) for name in layer if name in found}
     for name, value in shared.items():
         wanted, fits = layer[name].shape, value.size == layer[name].size
         if not fits or (value.shape[-1:] != wanted[-1:]):
             raise UserError(f"{path}/{name} is {wanted}; what was learned is {value.shape}")
     filled = {name: value.reshape(layer[name].shape) for name, value in shared.items()}
-    return {**params, first: {**layer, **filled}}
+    return _replace(params, path.split("/"), {**layer, **filled})
+
+
+def find_layer(params: Mapping, path: str) -> Mapping:
+    """The parameters of one layer of a network.
+
+    Raises: UserError for a layer that is not there.
+
+    >>> list(find_layer({"stage1": {"conv": {"kernel": 0, "bias": 0}}}, "stage1/conv"))
+    ['kernel', 'bias']
+    """
+    layer = params
+    for name in path.split("/"):
+        if not isinstance(layer.get(name), Mapping):
+            layers = [name for name, value in layer.items() if isinstance(value, Mapping)]
+            raise unknown("layer", name, layers)
+        layer = layer[name]
+    return layer
+
+
+def require_kernel(layer: Mapping, path: str) -> None:
+    """Refuses parameters that are not those of a layer, but of several."""
+    if "kernel" not in layer:
+        raise UserError(f"{path} has no kernel, but {', '.join(layer)}: name the layer itself")
+
+
+def _replace(params, names, layer):
+    if not names:
+        return layer
+    return {**params, names[0]: _replace(params[names[0]], names[1:], layer)}

@@ -5,6 +5,8 @@ import statistics
 import jax
 import jax.numpy as jnp
 
+from convnets.unsupervised import KMeans
+
 from .claims import load, read_part
 
 
@@ -17,9 +19,18 @@ def test_networks_have_the_layers_that_their_stages_fill():
             lambda x, m=model: m.init(jax.random.key(0), x, train=False), images
         )
         layers = shapes["params"]["backbone"]
-        assert set(layers) == {stage.layer for stage in stages}
         for stage in stages:
-            assert layers[stage.layer]["kernel"].shape[-1] == stage.learner.features[0]
+            learner = stage.learner
+            units = learner.clusters if isinstance(learner, KMeans) else learner.features[0]
+            assert layers[stage.layer]["kernel"].shape[-1] == units
+
+
+def test_dropout_is_over_every_layer_that_the_next_one_sees():
+    net, images = load("pretraining_networks").DenseNet(50, dropout=0.3), jnp.ones((2, 4, 4, 1))
+    variables = net.init(jax.random.key(0), images, train=False)
+    found = net.apply(variables, images, train=True, rngs={"dropout": jax.random.key(1)})
+    for number in (1, 2, 3):
+        assert 0.1 < (found[f"dense{number}"] == 0).mean() < 0.5
 
 
 def test_claim():
@@ -29,7 +40,7 @@ def test_claim():
         assert statistics.median(whole) <= printed
         for labels in (100, 500, 1000):
             random, learned = (
-                experiment.errors(archive, network, labels, start) for start in experiment.STARTS
+                experiment.errors(archive, network, labels, start) for start in experiment.WITH_ALL
             )
             assert len(random) == len(learned) == 3
             spread = max(statistics.stdev(random), statistics.stdev(learned))

@@ -1,4 +1,7 @@
-"""k-means: clusters that are there are found, as scikit-learn finds them, on any devices."""
+"""k-means: clusters that are there are found, as scikit-learn finds them, on any devices.
+
+What is found depends on the first images: here one of each cluster comes first.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +11,21 @@ from sklearn.cluster import KMeans as Reference
 
 import convnets
 from convnets.unsupervised import KMeans, clustering_loss
-from convnets.unsupervised.clustering import squared_distances
+from convnets.unsupervised.clustering import begin_again, squared_distances
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 TRUE = RNG.normal(size=(4, 6)).astype(np.float32) * 3
-X = (TRUE[RNG.integers(0, 4, 400)] + 0.2 * RNG.normal(size=(400, 6))).astype(np.float32)
+WHICH = np.concatenate([np.arange(4), RNG.integers(0, 4, 396)])
+X = (TRUE[WHICH] + 0.2 * RNG.normal(size=(400, 6))).astype(np.float32)
 IMAGES = jnp.asarray(X.reshape(400, 2, 3, 1))
 
 
-def train(steps, strategy="jit", devices=1):
+def train(steps, strategy="jit", devices=1, begin=None):
     model, optimizer = KMeans(4), optax.sgd(0.1)
     variables = model.init(KEY, IMAGES, train=False)
-    begin = {"centers": jnp.asarray(X[[0, 1, 2, 5]]), "counts": jnp.zeros(4)}
-    assert jax.tree.map(jnp.shape, variables["batch_stats"]) == jax.tree.map(jnp.shape, begin)
-    state = convnets.TrainState.create({"params": {}, "batch_stats": begin}, optimizer, KEY)
+    batch_stats = {**variables["batch_stats"], **(begin or {})}
+    state = convnets.TrainState.create({"params": {}, "batch_stats": batch_stats}, optimizer, KEY)
     step = convnets.make_step(clustering_loss(model), optimizer)
     step = convnets.parallel.compile(step, strategy, devices=devices)
     for number in range(steps):
@@ -46,7 +49,7 @@ def test_the_centers_are_those_of_scikit_learn():
 
 def test_a_first_batch_makes_means():
     _, state, _ = train(1)
-    batch, begin = X[:40], X[[0, 1, 2, 5]]
+    batch, begin = X[:40], X[:4]
     nearest = ((batch[:, None] - begin[None]) ** 2).sum(2).argmin(1)
     for number in range(4):
         mine = batch[nearest == number]
@@ -60,6 +63,16 @@ def test_the_same_numbers_on_many_devices():
     for strategy in ("jit", "shard_map"):
         many = train(12, strategy, devices=4)[1].batch_stats["centers"]
         np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-4)
+
+
+def test_centers_without_images_begin_again_as_images():
+    """One is far from everything, and its last image left the memory long ago."""
+    away = {"centers": jnp.asarray(X[:4]).at[3].set(1e3), "counts": jnp.ones(4)}
+    for counts, near in ((jnp.ones(4).at[3].set(0.4), True), (jnp.ones(4), False)):
+        centers = train(1, begin={**away, "counts": counts})[1].batch_stats["centers"]
+        assert (jnp.abs(centers[3]).max() < 20) == near
+    few = begin_again(jnp.zeros((4, 6)), jnp.array([True, False, True, True]), jnp.asarray(X[:2]))
+    np.testing.assert_array_equal(few, np.stack([X[0], np.zeros(6), X[1], X[0]]))
 
 
 def test_the_code_is_the_triangle_activation():

@@ -10,11 +10,13 @@ from convnets.layers import Conv, relu, tanh
 from convnets.unsupervised import (
     RBM,
     ConvAutoencoder,
+    ConvolutionalPredictiveCoder,
     ConvolutionalRBM,
     DenseAutoencoder,
     KMeans,
     LocalAutoencoder,
     PredictiveCoder,
+    ReconstructionICA,
     encoder_layer,
     fill_layer,
 )
@@ -59,6 +61,25 @@ def test_a_dense_code_is_that_of_a_convolution_as_large_as_the_image(learner, ac
 def test_a_convolutional_code_is_that_of_the_convolution():
     code, layer = code_and_layer(ConvAutoencoder((4,), kernel_size=3))
     assert np.allclose(relu(convolve(layer, (3, 3, 2, 4), 2, 1)), code, atol=1e-5)
+
+
+def test_convolutional_codes_and_filters_of_ica_are_those_of_the_convolution():
+    code, layer = code_and_layer(ConvolutionalPredictiveCoder(4, 3))
+    found = layer["gain"].reshape(1, 1, 1, -1) * tanh(convolve(layer, (3, 3, 2, 4), padding=1))
+    assert np.allclose(found, code, atol=1e-5)
+    code, layer = code_and_layer(ReconstructionICA(Conv(4, 3, padding=0, use_bias=False)))
+    assert np.allclose(convolve(layer, (3, 3, 2, 4)), code, atol=1e-5)
+
+
+def test_layers_within_a_layer_are_filled_by_their_names():
+    params = {"stage1": {"filters": {"kernel": jnp.zeros((2, 3))}, "gain": jnp.ones(3)}, "b": {}}
+    found = {"filters": {"kernel": jnp.ones((2, 3))}, "gain": jnp.full(3, 2.0)}
+    filled = fill_layer(params, "stage1", found)
+    assert jax.tree.map(lambda x: x.tolist(), filled["stage1"]) == {
+        "filters": {"kernel": [[1.0] * 3] * 2}, "gain": [2.0] * 3,
+    }  # fmt: skip
+    with pytest.raises(UserError, match="unknown layer 'conv'"):
+        fill_layer(params, "stage1", {"conv": found["filters"]})
 
 
 def test_a_convolutional_machine_is_its_units_inputs():
