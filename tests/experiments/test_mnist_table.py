@@ -1,10 +1,14 @@
 """The systems of two lectures on MNIST: what is archived of them bears out what is claimed."""
 
 import statistics
+from functools import partial
 
+import jax
 import pytest
 
-from .claims import read_part
+from convnets.training.options import TrainingOptions
+
+from .claims import load, read_part
 
 # At most these test errors in %, the median of the seeds, and of how many seeds.
 BARS = {
@@ -25,6 +29,17 @@ def test_a_system_errs_no_more_than_its_bar(system):
     if len(found) < seeds:
         pytest.skip(f"{len(found)} of {seeds} seeds are archived: {system}")
     assert statistics.median(found) <= bar
+
+
+def test_every_network_says_a_class_and_every_option_is_known():
+    systems = load("mnist_systems")
+    digits = jax.ShapeDtypeStruct((2, 28, 28, 1), "float32")
+    for create in systems.NETWORKS.values():
+        init = partial(create().init_with_output, jax.random.key(0), train=False)
+        assert jax.eval_shape(init, digits)[0].shape == (2, 10)
+    for system in systems.SYSTEMS.values():
+        assert system.network is None or system.network in systems.NETWORKS
+        TrainingOptions(**system.options)
 
 
 def test_what_is_archived_is_of_the_whole_test_split():
