@@ -1,8 +1,10 @@
 """The recipe of deep learning before 2012: features learned without labels, layer by layer, then a
 classifier on top of them, then all of it together."""
 
+import dataclasses
+import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +29,7 @@ from .unsupervised import (
 )
 
 MODES = ("features", "stack", "classifier", "fine_tune")
+OF_A_RUN = ("config.json", "metrics.jsonl", "checkpoints", "config.json.tmp")
 OF_BATCH_NORM = ("batch_norm_group", "recompute_statistics")  # of one that is not held
 
 
@@ -70,7 +73,7 @@ class Pretrained(NamedTuple):
     Attributes:
       variables: of the model, `{"params": …}` and `batch_stats` where it has them.
       results: of every training, by name: `stage1`, `stage2`, …, `classifier`, `fine_tuning`; each
-        as `fit` returns it.
+        as `fit` returns it. Where a signal ended one, as its `signal` says, it is the last.
       model: the model, for which `results["fine_tuning"].state` is.
     """
 
@@ -121,6 +124,7 @@ def pretrain(
       seed: of the initialization of everything, and of the order of data.
       workdir: folder in which every training has one of its own; None: nothing is written.
       resume: go on with what is in workdir: what is finished is read, what broke off goes on.
+        Refused for a training that had another stage, or began from other variables.
       progress: whether to print.
       options: of `fit`, for all trainings; those of classification alone, such as
         `label_smoothing`, for the last two, those of batch norm's statistics for the last.
@@ -153,20 +157,25 @@ def pretrain(
     held = {name: x for name, x in options.items() if name not in OF_BATCH_NORM}
     unlabeled = {name: x for name, x in held.items() if name not in OF_CLASSIFICATION}
 
-    def train(name, learner, dataset, own, **given):
+    def train(name, learner, dataset, own, stage=None, **given):
         place = _place(workdir, name, resume)
+        if workdir is not None:
+            given["identity"] = _identity(stage, dataset, variables)
         if place["resume"]:
             given.pop("variables", None)  # they are in its checkpoint
         own = {"seed": seed, "progress": progress, **own, **place, **given}
         if progress:
             print(f"{name}: {type(learner).__name__}")
         results[name] = fit(learner, dataset, **own)
-        return results[name].state.variables()
+        return results[name].signal is None, results[name].state.variables()
 
     for number, stage in enumerate(stages[:1] if mode == "features" else stages, 1):
         seen, whitening = _what_it_sees(model, variables, dataset, stage, seed)
         own = {**unlabeled, "augment": "none", **(stage.options or {})}
-        learned = train(f"stage{number}", stage.learner, seen, own, objective=stage.objective)
+        which = {"stage": stage, "objective": stage.objective}
+        whole, learned = train(f"stage{number}", stage.learner, seen, own, **which)
+        if not whole:
+            return Pretrained(variables, results, model)
         layer = stage.convert(stage.learner, learned)
         if whitening is not None:
             layer = fold_whitening(layer, whitening)
@@ -181,10 +190,12 @@ def pretrain(
         own = {**held, **(classifier or {}), "freeze": "backbone/*"}
         if variables.get("batch_stats"):
             own["freeze_batch_norm"] = True
-        variables = train("classifier", model, labeled, own, variables=variables)
+        whole, variables = train("classifier", model, labeled, own, variables=variables)
+        if not whole:
+            return Pretrained(variables, results, model)
     if mode == "fine_tune":
         own = {**options, **(fine_tuning or {})}
-        variables = train("fine_tuning", model, labeled, own, variables=variables)
+        _, variables = train("fine_tuning", model, labeled, own, variables=variables)
     return Pretrained(variables, results, model)
 
 
@@ -219,6 +230,37 @@ def _layers_below(model, variables, dataset, endpoint):
     return partial(jax.jit(encode), inner)
 
 
+def _identity(stage, dataset, variables):
+    """What a training is resumed with only as it was: what learns, from what, from where on."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    recipe = None if stage is None else _describe(stage._replace(options=None))
+    seen = _describe(dataset.normalization)
+    return {"recipe": recipe, "normalization": seen, "begins_from": digest.hexdigest()[:16]}
+
+
+def _describe(x) -> str:
+    """A stage, or what it is made of, in words that are the same in every process."""
+    if isinstance(x, partial):
+        given = [_describe(x.args), _describe(x.keywords)]
+        return f"{_describe(x.func)}{given}"
+    if isinstance(x, nn.Module):
+        names = [field.name for field in dataclasses.fields(x)]
+        fields = {name: getattr(x, name) for name in names if name not in ("name", "parent")}
+        return f"{type(x).__name__}{_describe(fields)}"
+    if isinstance(x, Mapping):
+        return str({name: _describe(value) for name, value in sorted(x.items())})
+    if isinstance(x, tuple | list):
+        return str([_describe(value) for value in x])
+    if callable(x):
+        return (
+            f"{x.__module__}.{x.__qualname__}" if hasattr(x, "__qualname__") else type(x).__name__
+        )
+    return repr(x)
+
+
 def _place(workdir, name, resume):
     """The folder of one training, and whether there is something in it to go on with."""
     if workdir is None:
@@ -228,11 +270,23 @@ def _place(workdir, name, resume):
         with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
             if checkpoints.steps():
                 return {"workdir": str(folder), "resume": True}
+        strange = {path.name for path in folder.iterdir()} - set(OF_A_RUN)
+        if strange:
+            raise UserError(f"{folder} holds {min(strange)}, which no training wrote: name another")
         shutil.rmtree(folder)  # it broke off before its first checkpoint: it starts anew
     return {"workdir": str(folder), "resume": False}
 
 
 def _require(model, stages, mode, variables):
+    if isinstance(stages, PretrainingStage):
+        raise UserError("stages are a list: put the one stage into brackets")
+    for stage in stages:
+        if not isinstance(stage.standardize, int) or stage.standardize < 0:
+            raise UserError(
+                f"standardize is a number of images, 0 for none, came {stage.standardize!r}"
+            )
+    if variables is not None and "params" not in variables:
+        raise UserError('variables are {"params": …}, and "batch_stats" where the model has them')
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
     if not stages and variables is None:

@@ -93,7 +93,7 @@ def read_patches(config: Config):
         with np.load(path) as file:
             images = np.float32(file["images"][..., None]) / 255
             return images, file["labels"] == 1, file["source_number"]
-    except OSError as error:
+    except (OSError, KeyError, ValueError) as error:
         raise convnets.UserError(f"{path} cannot be read: {error}") from None
 
 

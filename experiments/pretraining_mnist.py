@@ -65,8 +65,9 @@ class Config(Common):
     stage_epochs: float = 5
     """Passes over the images, or their patches, for each layer without labels."""
     stage_rate: float = 0.001
-    classifier_steps: int = 200
+    classifier_steps: int = 500
     """Of the classifier alone."""
+    classifier_rate: float = 0.01
     steps: int = 1000
     """With few labels, of everything."""
     learning_rate: float = 0.001
@@ -156,7 +157,7 @@ def run(config: Config, dataset, stack, case: dict, folder) -> dict:
         "augment": config.augment,
         "evaluate_every": 2**30,
     }
-    short = {"steps": config.classifier_steps, "learning_rate": config.learning_rate}
+    short = {"steps": config.classifier_steps, "learning_rate": config.classifier_rate}
     mode = STARTS[case["start"]]
     if mode is None:
         where, variables = can_go_on(folder, config), None

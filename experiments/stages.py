@@ -20,7 +20,7 @@ from functools import partial
 
 import jax
 from archive import summarize_run
-from cases import Common, load_mnist, require_whole, run_cases, run_from_shell
+from cases import Common, load_mnist, require_known, require_whole, run_cases, run_from_shell
 from tables import format_table, origin
 
 import convnets
@@ -63,6 +63,7 @@ class Config(Common):
 
 
 def main(config: Config) -> None:
+    require_known("kind", config.kinds, KINDS)
     used = config
     if config.quick:
         small = {"kinds": config.kinds[:1], "maps": (4, 6), "seeds": (0,), "images": 100}

@@ -1,7 +1,9 @@
 """The recipe: stages without labels on what the stages below make, a classifier, all together."""
 
 import dataclasses
+import os
 import shutil
+import signal
 from functools import partial
 
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import convnets
+from convnets.errors import UserError
 from convnets.layers import BatchNorm, Conv, Dense, relu, sigmoid
 from convnets.models import MLP, Classifier
 from convnets.pretraining import MODES
@@ -42,8 +45,8 @@ SMALL = {
 }
 
 
-def pretrain(mode, **options):
-    return convnets.pretrain(MODEL, few_digits(), STAGES, mode, **SMALL | options)
+def pretrain(mode, stages=STAGES, **options):
+    return convnets.pretrain(MODEL, few_digits(), stages, mode, **SMALL | options)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,57 @@ def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
     shutil.rmtree(tmp_path / "fine_tuning" / "checkpoints")
     again = pretrain("fine_tune", seed=3, workdir=tmp_path, resume=True)
     assert_same_bits(again.variables["params"], whole.variables["params"])
+
+
+def test_a_signal_ends_the_recipe_and_resuming_ends_at_the_same_bits(whole, tmp_path):
+    pending = [signal.SIGTERM]
+
+    def interrupted_once(model, *, normalization):
+        loss_fn = contrastive_divergence_loss(model, normalization=normalization)
+
+        def stopping(*given):
+            if pending:
+                os.kill(os.getpid(), pending.pop())
+            return loss_fn(*given)
+
+        return stopping
+
+    how = {"stages": (STAGES[0]._replace(objective=interrupted_once), STAGES[1]), "seed": 3}
+    stopped = pretrain("fine_tune", workdir=tmp_path, **how)
+    assert list(stopped.results) == ["stage1"]
+    assert stopped.results["stage1"].signal == signal.SIGTERM
+    resumed = pretrain("fine_tune", workdir=tmp_path, resume=True, **how)
+    assert list(resumed.results) == list(whole.results)
+    assert_same_bits(resumed.variables["params"], whole.variables["params"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"standardize": 10},
+        {"objective": partial(contrastive_divergence_loss, steps=2)},
+        {"learner": RBM(12, "gaussian", chains=3)},
+    ],
+)
+def test_a_recipe_is_resumed_as_it_was_only(tmp_path, change):
+    pretrain("features", seed=3, workdir=tmp_path)
+    other = (STAGES[0]._replace(**change), *STAGES[1:])
+    with pytest.raises(UserError, match="recipe"):
+        pretrain("features", stages=other, seed=3, workdir=tmp_path, resume=True)
+
+
+def test_later_trainings_are_not_resumed_from_other_layers_nor_foreign_folders_emptied(tmp_path):
+    pretrain("stack", seed=3, workdir=tmp_path)
+    longer = (STAGES[0]._replace(options={"steps": 5}), *STAGES[1:])
+    with pytest.raises(UserError, match="begins_from"):
+        pretrain("stack", stages=longer, seed=3, workdir=tmp_path, resume=True)
+    foreign = tmp_path / "foreign" / "stage1"
+    foreign.mkdir(parents=True)
+    for name in ("config.json", "thesis.txt"):
+        (foreign / name).write_text("{}")
+    with pytest.raises(UserError, match=r"holds thesis\.txt"):
+        pretrain("features", seed=3, workdir=tmp_path / "foreign", resume=True)
+    assert (foreign / "thesis.txt").exists()
 
 
 class Normalized(MLP):

@@ -73,7 +73,8 @@ def spread_locally(y, kernel, size, *, stride=1, padding=0):
            [1., 1.]], dtype=float32)
     """
     require_images(y, "spread_locally")
-    image = jax.ShapeDtypeStruct((y.shape[0], *as_pair(size), kernel.shape[4]), y.dtype)
+    shape = (y.shape[0], *as_pair(size), kernel.shape[4])
+    image = jax.lax.full_like(y, 0, shape=shape)  # which varies over devices as y does
     convolve = partial(convolve_locally, kernel=kernel, stride=stride, padding=padding)
     made = jax.eval_shape(convolve, image).shape
     if y.shape != made:

@@ -141,7 +141,7 @@ class ConvAutoencoder(nn.Module):
     Parameters: `encoder1`, …, and `decoder1`, the last one, next to the image, and so on; tied ones
     have a bias only.
 
-    Raises: UserError for images whose sides 2^n does not divide.
+    Raises: UserError for images whose sides 2^n does not divide, and an even kernel_size.
 
     Reference: Masci, Meier, Ciresan, Schmidhuber 2011, "Stacked convolutional auto-encoders for
     hierarchical feature extraction". Differs: strides, in place of max pooling.
@@ -160,6 +160,8 @@ class ConvAutoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"kernel_size is odd, that sides are halved, not {self.kernel_size}")
         shrunk = 2 ** len(self.features)
         if images.shape[1] % shrunk or images.shape[2] % shrunk:
             raise UserError(

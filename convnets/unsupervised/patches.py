@@ -88,14 +88,15 @@ def fold_whitening(layer: dict, whitening: Whitening) -> dict:
       layer: `{"kernel": [..., K], "bias": [K]}`, learned from patches of `whiten_patches`.
       whitening: that these went through.
 
-    Returns: the same, for patches as they are: `(q - mean) @ matrix @ kernel + bias`, where `q` is
-      the patch without its mean. By its deviation nothing is divided, which is no linear map: a
-      unit answers to a patch of twice the contrast with twice as much, but for its bias.
+    Returns: the same, with biases in any case, for patches as they are: `(q - mean) @ matrix @
+      kernel + bias`, where `q` is the patch without its mean. By its deviation nothing is divided,
+      which is no linear map: a unit answers to a patch of twice the contrast with twice as much,
+      but for its bias.
 
     >>> whitening = fit_whitening(np.random.default_rng(0).normal(size=(50, 4)))
     >>> fold_whitening({"kernel": np.eye(4), "bias": np.zeros(4)}, whitening)["kernel"].shape
     (4, 4)
     """
     kernel = whitening.matrix @ np.asarray(layer["kernel"]).reshape(len(whitening.matrix), -1)
-    bias = layer["bias"] - whitening.mean @ kernel
+    bias = layer.get("bias", 0) - whitening.mean @ kernel
     return {**layer, "kernel": kernel - kernel.mean(0, keepdims=True), "bias": bias}

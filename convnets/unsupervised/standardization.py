@@ -5,8 +5,12 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ..errors import UserError
 from .conversion import fill_layer, find_layer, require_kernel
+
+ROUNDING = 1e-5  # of a unit's size: what is less is no variance
 
 
 def standardize_units(model: nn.Module, variables: Mapping, path: str, images) -> dict:
@@ -15,7 +19,7 @@ def standardize_units(model: nn.Module, variables: Mapping, path: str, images) -
     Filters that were learned one layer at a time are of any length: the inputs of their units, and
     so all that is above, run away from where random filters begin. Kernels and biases are changed,
     and what the units tell apart stays the same. A layer without biases keeps its means, a unit
-    without variance its scale.
+    without variance stays as it is.
 
     Args:
       model: `model.apply(variables, images, train=False)`.
@@ -23,7 +27,8 @@ def standardize_units(model: nn.Module, variables: Mapping, path: str, images) -
       path: of a dense layer or a convolution in its parameters, as `backbone/conv1`.
       images: float `[B, H, W, C]`, normalized, over whose places the mean is too.
 
-    Raises: UserError for a layer that is not there or has no kernel.
+    Raises: UserError for a layer that is not there or has no kernel, for no images, and for images
+    of which it makes what is not finite.
 
     Reference: Krähenbühl, Doersch, Donahue, Darrell 2016, "Data-dependent initializations of
     convolutional neural networks", section 3.1.
@@ -37,8 +42,13 @@ def standardize_units(model: nn.Module, variables: Mapping, path: str, images) -
     """
     layer = find_layer(variables["params"], path)
     require_kernel(layer, path)
+    if not len(images):
+        raise UserError(f"units of {path} cannot be brought to one scale over no images")
     mean, deviation = _moments(model, variables, images, tuple(path.split("/")))
-    deviation = jnp.where(deviation > 0, deviation, 1)
+    if not np.isfinite(deviation).all():
+        raise UserError(f"what {path} makes of the images is not finite")
+    varies = deviation > ROUNDING * jnp.hypot(mean, deviation)
+    mean, deviation = jnp.where(varies, mean, 0), jnp.where(varies, deviation, 1)
     found = {"kernel": layer["kernel"] / deviation.reshape(*[1] * (layer["kernel"].ndim - 1), -1)}
     if "bias" in layer:
         found["bias"] = (layer["bias"] - mean) / deviation

@@ -118,6 +118,8 @@ def test_convolutional_codes_and_their_images():
     assert paths(variables["params"])["decoder1/kernel"] == (3, 3, 1, 4)
     with pytest.raises(UserError, match="sides 4 divides, not 6x8"):
         model.init(KEY, IMAGES[:, :6], train=False)
+    with pytest.raises(UserError, match="kernel_size is odd"):
+        ConvAutoencoder((4,), kernel_size=4).init(KEY, IMAGES, train=False)
 
 
 @pytest.mark.parametrize("tied", [False, True])

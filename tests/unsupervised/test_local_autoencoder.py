@@ -153,3 +153,15 @@ def test_what_stays_unexplained_falls(alone):
     _, found, _ = alone
     shares = [measured["unexplained"] for measured, _ in found]
     assert shares[0] > shares[1] > shares[2]
+
+
+def test_shard_map_takes_the_step_of_one_device():
+    step = convnets.make_step(local_reconstruction_loss(NETWORK), optax.sgd(0.3))
+    found = []
+    for strategy, devices in (("jit", 1), ("shard_map", 4)):
+        compiled = parallel.compile(step, strategy, devices=devices)
+        key = jax.random.key(1)
+        params = {"params": params_of(NETWORK)}
+        state = convnets.TrainState.create(params, optax.sgd(0.3), key)
+        found.append(parallel.gather(compiled(state, {"image": images(8)})[0].params))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *found)

@@ -46,6 +46,8 @@ def test_a_folded_layer_makes_of_patches_what_the_learned_one_made_of_white_ones
     folded = fold_whitening(layer, whitening)
     brighter = x + RNG.normal(size=(7, 1))
     np.testing.assert_allclose(brighter @ folded["kernel"] + folded["bias"], expected, atol=1e-5)
+    alone = fold_whitening({"kernel": layer["kernel"]}, whitening)
+    np.testing.assert_allclose(alone["bias"], folded["bias"] - layer["bias"], atol=1e-6)
 
 
 def test_blank_patches_are_refused():

@@ -50,6 +50,16 @@ def test_the_units_of_a_layer_have_mean_0_and_deviation_1():
     np.testing.assert_allclose(above.std((0, 1, 2)), 1, atol=1e-5)
 
 
+def test_what_does_not_vary_stays_and_what_says_nothing_is_refused():
+    variables = Net().init(jax.random.key(1), IMAGES, train=False)
+    alike = jnp.broadcast_to(IMAGES[:1, :1, :1], (50, 6, 6, 2))
+    found = standardize_units(Net(), variables, "conv1", alike)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    for images, message in ((IMAGES[:0], "over no images"), (IMAGES / 0, "is not finite")):
+        with pytest.raises(UserError, match=message):
+            standardize_units(Net(), variables, "conv1", images)
+
+
 def test_layers_that_are_not_there_are_refused():
     variables = Net().init(jax.random.key(1), IMAGES, train=False)
     with pytest.raises(UserError, match="unknown layer 'conv3'"):
