@@ -1,5 +1,6 @@
 """From a run's options to what its steps minimize."""
 
+import inspect
 from collections.abc import Callable
 
 from .errors import UserError
@@ -32,8 +33,9 @@ def create_objective(
       devices: how many the batch is divided over.
       objective: `(model, *, normalization) -> loss function`, in the place of classification.
 
-    Raises: UserError for augmentations and mixes that the images or the batch do not allow, and for
-    options that an objective of the caller's own does not hear of.
+    Raises: UserError for augmentations and mixes that the images or the batch do not allow, for
+    options that an objective of the caller's own does not hear of, and for one that takes something
+    else or something more.
     """
     if objective is not None:
         defaults = TrainingOptions()
@@ -45,6 +47,7 @@ def create_objective(
             raise UserError(
                 f"an objective of your own does not hear of {', '.join(given)}: build it in"
             )
+        _require_callable(objective, model, normalization)
         return objective(model, normalization=normalization)
     mix = make_mix(options.mix, options.batch_size // devices)
     require_possible(augment, mix, image_shape)
@@ -57,3 +60,12 @@ def create_objective(
         mix=mix,
         freeze_batch_norm=options.freeze_batch_norm,
     )
+
+
+def _require_callable(objective, model, normalization):
+    try:
+        inspect.signature(objective).bind(model, normalization=normalization)
+    except TypeError as error:
+        raise UserError(
+            f"an objective takes (model, *, normalization), and all else by a partial: {error}"
+        ) from None

@@ -145,6 +145,14 @@ def test_what_takes_pixels_for_probabilities_gets_no_standardized_ones(model, ob
     assert int(fit(model, raw, steps=1, objective=objective).state.step) == 1
 
 
+@pytest.mark.parametrize(
+    "objective", [reconstruction_ica_loss, reconstruction_loss(DenseAutoencoder((8,)))]
+)
+def test_an_objective_that_takes_something_else_is_refused(objective):
+    with pytest.raises(UserError, match="an objective takes"):
+        fit(DenseAutoencoder((8,)), objective=objective)
+
+
 def test_a_model_without_logits_needs_an_objective():
     with pytest.raises(UserError, match="makes no logits: give fit an objective"):
         fit(DenseAutoencoder((4,)), steps=1)

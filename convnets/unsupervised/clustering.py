@@ -15,8 +15,8 @@ class KMeans(nn.Module):
 
     With `train` every image of the whole batch moves its nearest center toward it: a center is the
     mean of all the images that it has had, where the first ones are half forgotten with every
-    `memory` batches. Centers begin as images of the first batch, and one that had its last image
-    `memory` batches ago begins again, as one of the batch: none lies idle far from all images.
+    `memory` batches. Centers begin as images of the first batch, and one that remembers less than
+    half an image begins again, as one of the batch: none lies idle far from all images.
 
     Attributes:
       clusters: how many.
@@ -104,6 +104,8 @@ def squared_distances(x, centers):
     >>> squared_distances(jnp.array([[0.0, 3.0]]), jnp.array([[4.0, 0.0]])).tolist()
     [[25.0]]
     """
+    middle = centers.mean(0, keepdims=True)  # far from 0 the differences below would be rounding
+    x, centers = x - middle, centers - middle
     own = jnp.square(x).sum(1, keepdims=True) + jnp.square(centers).sum(1)[None]
     return jnp.maximum(own - 2 * x @ centers.T, 0)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import losses, metrics, ops
 from ..layers import LocallyConnected
 from ..layers.initializers import variance_scaling
-from .reconstruction import unexplained
+from .reconstruction import require_weights, unexplained
 
 EPSILON = 1e-6  # below the roots: pooled codes have a gradient at 0
 FLOOR = 0.01  # the least contrast that is divided by; c in the paper
@@ -149,6 +149,7 @@ def local_reconstruction_loss(model, *, normalization=None, sparsity: float = 0.
     >>> sorted(found)
     ['loss', 'unexplained', 'unexplained1']
     """
+    require_weights(sparsity=sparsity)
 
     def loss_fn(params, batch_stats, batch, key):
         images = ops.prepare(batch["image"], normalization)

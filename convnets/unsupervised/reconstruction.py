@@ -1,5 +1,7 @@
 """What auto-encoders minimize: the error of the reconstruction, and what else shapes the code."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +44,8 @@ def reconstruction_loss(
     `unexplained`, the squared error of the reconstruction over the image's squared distance from
     its own mean, which is 1 for a network that says the mean of each image.
 
-    Raises: UserError for an unknown error, and for the cross entropy of images that the
-    normalization takes out of [0, 1].
+    Raises: UserError for an unknown error, a negative weight, a model that makes no code and
+    reconstruction, and for the cross entropy of images that the normalization takes out of [0, 1].
 
     Reference: Ranzato 2012, "Sparse auto-encoder" (sparsity); Vincent et al. 2010 (corruption);
     Rifai, Vincent, Muller, Glorot, Bengio 2011, "Contractive auto-encoders", equation 2.
@@ -57,6 +59,7 @@ def reconstruction_loss(
     """
     if error not in ERRORS:
         raise unknown("error", error, ERRORS)
+    require_weights(sparsity=sparsity, contraction=contraction)
     if error == "cross_entropy":
         require_probabilities("the cross entropy", normalization, "take the squared error")
 
@@ -71,6 +74,8 @@ def reconstruction_loss(
             seen, rngs = image.normalize(seen, normalization), {"dropout": dropout_key}
         mutable = ["batch_stats"] if train else []
         found, updates = model.apply(variables, seen, train=train, mutable=mutable, rngs=rngs)
+        if not isinstance(found, Mapping) or not {"code", "reconstruction"} <= found.keys():
+            raise UserError(f"{type(model).__name__} makes no code and reconstruction of an image")
         made = found["reconstruction"].astype(jnp.float32)
         values = _errors(error, made, target)
         if sparsity:
@@ -92,6 +97,16 @@ def reconstruction_loss(
         )
 
     return loss_fn
+
+
+def require_weights(**weights: float) -> None:
+    """Refuses weights that are negative or no numbers.
+
+    >>> require_weights(sparsity=0.1, contraction=0.0)
+    """
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise UserError(f"{name} must not be negative, came {weight}")
 
 
 def require_probabilities(what: str, normalization: image.Normalization | None, instead: str):

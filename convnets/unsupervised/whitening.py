@@ -51,8 +51,8 @@ def fit_whitening(
 
     Returns: a `Whitening`, float32.
 
-    Raises: UserError for an unknown kind, fewer than two vectors, more components than values, and
-      for a component without variance where epsilon is 0.
+    Raises: UserError for an unknown kind, fewer than two vectors, infinite values and NaN, more
+      components than values, and for a component without variance where epsilon is 0.
 
     Reference: Bell, Sejnowski 1997, "The 'independent components' of natural scenes are edge
     filters", section 3 (ZCA).
@@ -63,9 +63,11 @@ def fit_whitening(
     """
     if kind not in KINDS:
         raise unknown("whitening", kind, KINDS)
-    x = np.asarray(x, np.float64).reshape(len(x), -1)
     if len(x) < 2:
         raise UserError(f"a covariance needs two vectors at least, came {len(x)}")
+    x = np.asarray(x, np.float64).reshape(len(x), -1)
+    if not np.isfinite(x).all():
+        raise UserError("values that are not finite cannot be whitened")
     values = x.shape[1]
     components = values if components is None else components
     if not 1 <= components <= values:

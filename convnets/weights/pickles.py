@@ -77,10 +77,10 @@ def load_pickle(file, storages: dict[str, Storage] | None = None):
     >>> import io, pickle
     >>> load_pickle(io.BytesIO(pickle.dumps({"epoch": 3, "losses": [0.5, 0.25]}, protocol=2)))
     {'epoch': 3, 'losses': [0.5, 0.25]}
-    >>> load_pickle(io.BytesIO(pickle.dumps(print, protocol=2)))
+    >>> load_pickle(io.BytesIO(pickle.dumps(eval, protocol=2)))
     Traceback (most recent call last):
     ...
-    convnets.errors.UserError: its pickle asks for '__builtin__.print', ...
+    convnets.errors.UserError: its pickle asks for '__builtin__.eval', ...
     """
     stack, marks, memo = [], [], {}
     storages = {} if storages is None else storages

@@ -75,6 +75,12 @@ def test_centers_without_images_begin_again_as_images():
     np.testing.assert_array_equal(few, np.stack([X[0], np.zeros(6), X[1], X[0]]))
 
 
+def test_the_nearest_center_is_found_far_from_0():
+    far = np.float32(X + 1e4)
+    exact = ((np.float64(far)[:, None] - np.float64(far[:5])[None]) ** 2).sum(2)
+    np.testing.assert_allclose(squared_distances(far, far[:5]), exact, rtol=1e-3, atol=1e-3)
+
+
 def test_the_code_is_the_triangle_activation():
     model = KMeans(3)
     variables = model.init(KEY, IMAGES, train=False)

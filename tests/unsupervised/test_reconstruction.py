@@ -7,6 +7,7 @@ import pytest
 
 from convnets.errors import UserError
 from convnets.metrics import finish
+from convnets.models import MLP
 from convnets.ops import Normalization
 from convnets.unsupervised import DenseAutoencoder, mask_pixels, reconstruction_loss
 
@@ -78,3 +79,16 @@ def test_padding_does_not_count():
 def test_an_unknown_error_is_refused():
     with pytest.raises(UserError, match="squared_error"):
         reconstruction_loss(MODEL, error="squared")
+
+
+@pytest.mark.parametrize("weights", [{"sparsity": -1}, {"contraction": float("nan")}])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(UserError, match=f"{next(iter(weights))} must not be negative"):
+        reconstruction_loss(MODEL, **weights)
+
+
+def test_a_model_that_makes_no_reconstruction_is_named():
+    model = MLP((4,))
+    variables = model.init(jax.random.key(0), IMAGES, train=False)
+    with pytest.raises(UserError, match="MLP makes no code"):
+        reconstruction_loss(model)(variables["params"], {}, {"image": IMAGES}, None)

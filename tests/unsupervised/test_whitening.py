@@ -50,6 +50,8 @@ def test_images_keep_their_shape():
     [
         (X, {"kind": "xca"}, "unknown whitening"),
         (X[:1], {}, "two vectors at least"),
+        (X[:0], {}, "two vectors at least"),
+        (np.full_like(X, np.nan), {}, "not finite"),
         (X, {"components": 6}, "1 to 5 components"),
         (X, {"epsilon": -1}, "epsilon must not be negative"),
         (X * [1, 1, 1, 1, 0], {}, "component 5 has no variance"),
