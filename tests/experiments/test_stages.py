@@ -9,7 +9,7 @@ import numpy as np
 from convnets.models.stages import Stage, StageSize
 from convnets.unsupervised import PredictiveCoder, fill_layer
 
-from .claims import load, read_part
+from .claims import load, read
 
 
 def test_a_stage_computes_what_its_encoder_does():
@@ -28,7 +28,7 @@ def test_a_stage_computes_what_its_encoder_does():
 
 
 def test_claim():
-    archive, experiment = read_part("stages")
+    archive, experiment = read("stages")
     kinds = archive["settings"]["kinds"]
     means = {
         (kind, filters, way): statistics.mean(experiment.errors(archive, kind, filters, way))
