@@ -1,10 +1,8 @@
 """The recipe of deep learning before 2012: features learned without labels, layer by layer, then a
 classifier on top of them, then all of it together."""
 
-import dataclasses
-import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import data
+from .describing import describe
 from .errors import UserError, unknown
 from .fitting import Result, fit
 from .objective import OF_CLASSIFICATION
 from .ops import image
 from .training.checkpoints import Checkpoints
+from .training.flattening import hash_array, hash_json
 from .unsupervised import (
     encoder_layer,
     fill_layer,
@@ -232,33 +232,13 @@ def _layers_below(model, variables, dataset, endpoint):
 
 def _identity(stage, dataset, variables):
     """What a training is resumed with only as it was: what learns, from what, from where on."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(variables):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.asarray(leaf).tobytes())
-    recipe = None if stage is None else _describe(stage._replace(options=None))
-    seen = _describe(dataset.normalization)
-    return {"recipe": recipe, "normalization": seen, "begins_from": digest.hexdigest()[:16]}
-
-
-def _describe(x) -> str:
-    """A stage, or what it is made of, in words that are the same in every process."""
-    if isinstance(x, partial):
-        given = [_describe(x.args), _describe(x.keywords)]
-        return f"{_describe(x.func)}{given}"
-    if isinstance(x, nn.Module):
-        names = [field.name for field in dataclasses.fields(x)]
-        fields = {name: getattr(x, name) for name in names if name not in ("name", "parent")}
-        return f"{type(x).__name__}{_describe(fields)}"
-    if isinstance(x, Mapping):
-        return str({name: _describe(value) for name, value in sorted(x.items())})
-    if isinstance(x, tuple | list):
-        return str([_describe(value) for value in x])
-    if callable(x):
-        return (
-            f"{x.__module__}.{x.__qualname__}" if hasattr(x, "__qualname__") else type(x).__name__
-        )
-    return repr(x)
+    leaves = {
+        jax.tree_util.keystr(path): hash_array(np.asarray(leaf))
+        for path, leaf in jax.tree.leaves_with_path(variables)
+    }
+    recipe = None if stage is None else describe(stage._replace(options=None))
+    seen = describe(dataset.normalization)
+    return {"recipe": recipe, "normalization": seen, "begins_from": hash_json(leaves)}
 
 
 def _place(workdir, name, resume):
@@ -281,6 +261,9 @@ def _require(model, stages, mode, variables):
     if isinstance(stages, PretrainingStage):
         raise UserError("stages are a list: put the one stage into brackets")
     for stage in stages:
+        white = stage.whiten
+        if white is not None and not (isinstance(white, int | float) and white >= 0):
+            raise UserError(f"whiten is an epsilon, 0 or more, or None, came {white!r}")
         if not isinstance(stage.standardize, int) or stage.standardize < 0:
             raise UserError(
                 f"standardize is a number of images, 0 for none, came {stage.standardize!r}"

@@ -84,7 +84,8 @@ def semi_supervised_loss(
     label the supervised error is 0. Metrics: `loss`, the sum of both; `supervised_loss` and what
     classification measures, of labeled examples; `unsupervised_loss` and what else that measures.
 
-    Raises: UserError for a negative weight, and a model without such a method.
+    Raises: UserError for a negative weight, a model without such a method, and batches without
+    labels, where -1 stands for those that there are not.
 
     Reference: Ranzato 2012, slide "Semi-supervised learning"; Ranzato, Szummer 2008,
     "Semi-supervised learning of compact document representations with deep networks".
@@ -134,6 +135,8 @@ def labeled_only(batch: dict) -> dict:
     >>> batch["label"].tolist(), batch["mask"].tolist()
     ([3, 0], [True, False])
     """
+    if "label" not in batch:
+        raise UserError(f"a batch has labels, -1 where there is none; came {', '.join(batch)}")
     labels = jnp.asarray(batch["label"])
     known = labels >= 0
     for name in ("labeled", "mask"):

@@ -24,6 +24,7 @@ MODULES = sorted(
 LEVELS = {
     "errors": -1,
     "tables": -1,
+    "describing": -1,
     "ops": 0,
     "layers": 1,
     "losses": 1,

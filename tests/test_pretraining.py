@@ -260,6 +260,9 @@ def test_labels_are_those_that_are_given():
         ({"stages": [STAGES[0]._replace(layer="dense9")]}, "unknown layer 'dense9'"),
         ({"stages": [STAGES[0]._replace(layer="dense2")]}, r"dense2/bias is \(8,\)"),
         ({"stages": [STAGES[0]._replace(patch=29)]}, "patches of 1 to 28 pixels"),
+        ({"stages": [STAGES[0]._replace(whiten=-1.0)]}, "whiten is an epsilon"),
+        ({"stages": [STAGES[0]._replace(whiten="zca")]}, "whiten is an epsilon"),
+        ({"stages": [STAGES[0]._replace(standardize=-1)]}, "standardize is a number of images"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

@@ -131,6 +131,11 @@ def test_labels_that_are_missing_need_an_objective():
         fit(dataset=dataset)
 
 
+def test_batches_without_labels_are_refused():
+    with pytest.raises(convnets.UserError, match="-1 where there is none; came image"):
+        labeled_only({"image": jnp.zeros((2, 28, 28, 1))})
+
+
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
 def test_a_negative_weight_is_refused(weight):
     with pytest.raises(convnets.UserError, match="must not be negative"):

@@ -141,10 +141,11 @@ def sample_patches(dataset: Dataset, size: int, count: int = 1, *, seed: int = 0
     (4314, (5, 5, 1))
     """
     height, width, _ = dataset.image_shape
-    if not 1 <= size <= min(height, width) or count < 1:
+    whole = isinstance(size, int | np.integer) and isinstance(count, int | np.integer)
+    if not whole or not 1 <= size <= min(height, width) or count < 1:
         raise UserError(
             f"patches of 1 to {min(height, width)} pixels, at least 1 of each image; came "
-            f"{size} and {count}"
+            f"{size!r} and {count!r}"
         )
     splits = {}
     for number, (name, source) in enumerate(dataset.splits.items()):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses, metrics
+from ..errors import UserError
 from ..layers.initializers import normal
 from ..ops import collective, image
 from .reconstruction import unexplained
@@ -20,13 +21,15 @@ class KMeans(nn.Module):
 
     Attributes:
       clusters: how many.
-      memory: batches after which an image's weight in its center's mean is halved.
+      memory: batches after which an image's weight in its center's mean is halved, above 0.
 
     Returns: `{"code": [B, clusters], "reconstruction": …}`: by how much each center is nearer than
     the mean distance, 0 for those that are not; and the nearest center.
 
     Variables: of `batch_stats`, `centers [clusters, D]`, noise until the first batch, and `counts
     [clusters]`, the images that a center still remembers; no parameters.
+
+    Raises: UserError for no cluster and no memory.
 
     Reference: Coates, Lee, Ng 2011, "An analysis of single-layer networks in unsupervised feature
     learning", section 3.2.1 (the triangle activation); Sculley 2010, "Web-scale k-means
@@ -44,6 +47,11 @@ class KMeans(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
+        if not (self.clusters >= 1 and self.memory > 0):
+            raise UserError(
+                "k-means needs a cluster and a memory above 0, came "
+                f"{self.clusters} and {self.memory}"
+            )
         x = images.reshape(len(images), -1)
         shape = (self.clusters, x.shape[1])
 
@@ -72,7 +80,8 @@ class KMeans(nn.Module):
 
 def clustering_loss(model: KMeans, *, normalization: image.Normalization | None = None):
     """The loss function of k-means: half the squared distance from the nearest center. There is
-    nothing to differentiate: the centers move by themselves, as batch statistics do.
+    nothing to differentiate: the centers move by themselves, as batch statistics do, and as these
+    by all images of a batch: what a mask leaves out is left out of the measures alone.
 
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`, for
     `params` without a leaf; metrics `loss`, `unexplained`.

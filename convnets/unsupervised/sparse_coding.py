@@ -42,7 +42,7 @@ def infer_codes(
     """The codes of least `1/2 ‖x - h D‖² + penalty ‖h‖₁ + closeness/2 ‖h - prediction‖²`.
 
     Args:
-      x: `[B, P]`, floats.
+      x: `[B, P]`; taken, as all else, as float32 at least.
       dictionary: `[K, P]`.
       penalty: of the absolute values, in the units of `x` squared for features of length 1.
       steps: of proximal gradient descent, at the rate 1 / largest eigenvalue of `D Dᵀ`.
@@ -61,6 +61,8 @@ def infer_codes(
     >>> codes.round(4).tolist()
     [[2.0, 0.0]]
     """
+    dtype = jnp.promote_types(jnp.result_type(x, dictionary), jnp.float32)
+    x, dictionary = jnp.asarray(x, dtype), jnp.asarray(dictionary, dtype)
     products = dictionary @ dictionary.T
     rate = 1 / (jnp.linalg.eigvalsh(products)[-1] + closeness)
     explained = x @ dictionary.T
@@ -71,7 +73,8 @@ def infer_codes(
         gradient = codes @ products + closeness * codes - explained
         return soft_threshold(codes - rate * gradient, rate * penalty)
 
-    start = jnp.zeros((len(x), len(dictionary)), x.dtype) if start is None else start
+    start = jnp.zeros((len(x), len(dictionary))) if start is None else start
+    start = jnp.asarray(start, dtype)
     if accelerate:
         return descend_accelerated(descend, start, steps)
     start = collective.varying_over_data(start)

@@ -24,8 +24,14 @@ class Whitening(NamedTuple):
 
     def apply(self, x):
         """Whitened vectors: `[N, …]` of D values each to `[N, K]`, or to the shape of `x` where K
-        is D."""
-        y = (x.reshape(len(x), -1) - self.mean.reshape(1, -1)) @ self.matrix
+        is D.
+
+        Raises: UserError for vectors of another length.
+        """
+        vectors = x.reshape(len(x), -1)
+        if vectors.shape[1] != len(self.mean):
+            raise UserError(f"vectors of {len(self.mean)} values, not {vectors.shape[1]}")
+        y = (vectors - self.mean.reshape(1, -1)) @ self.matrix
         return y.reshape(x.shape) if self.matrix.shape[0] == self.matrix.shape[1] else y
 
     def invert(self, y):

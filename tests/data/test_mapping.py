@@ -66,7 +66,7 @@ def test_patches_of_mapped_images(digits):
     assert np.array_equal(patches.test[3]["image"], mapped.test[3]["image"])
 
 
-@pytest.mark.parametrize(("size", "count"), [(0, 1), (29, 1), (5, 0)])
+@pytest.mark.parametrize(("size", "count"), [(0, 1), (29, 1), (5, 0), (5.5, 1), ("5", 1)])
 def test_patches_that_cannot_be_are_refused(digits, size, count):
     with pytest.raises(UserError, match="patches of 1 to 28 pixels"):
         data.sample_patches(digits, size, count)

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from sklearn.cluster import KMeans as Reference
 
 import convnets
+from convnets.errors import UserError
 from convnets.unsupervised import KMeans, clustering_loss
 from convnets.unsupervised.clustering import begin_again, squared_distances
 
@@ -73,6 +75,12 @@ def test_centers_without_images_begin_again_as_images():
         assert (jnp.abs(centers[3]).max() < 20) == near
     few = begin_again(jnp.zeros((4, 6)), jnp.array([True, False, True, True]), jnp.asarray(X[:2]))
     np.testing.assert_array_equal(few, np.stack([X[0], np.zeros(6), X[1], X[0]]))
+
+
+@pytest.mark.parametrize("wrong", [{"clusters": 0}, {"clusters": 3, "memory": 0}])
+def test_no_cluster_and_no_memory_are_refused(wrong):
+    with pytest.raises(UserError, match="a cluster and a memory above 0"):
+        KMeans(**wrong).init(KEY, IMAGES, train=False)
 
 
 def test_the_nearest_center_is_found_far_from_0():

@@ -43,6 +43,16 @@ def test_fista_is_ahead_of_ista():
     assert 0 <= away[0] < away[1] / 2
 
 
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "float16"])
+def test_codes_of_shorter_types_are_those_of_float32(dtype):
+    short = jnp.asarray(4 * X, dtype)
+    start = jnp.zeros((20, 12), dtype)
+    codes = infer_codes(short, jnp.asarray(DICTIONARY, jnp.float32), 0.3, start=start)
+    whole = infer_codes(short.astype(jnp.float32), np.float32(DICTIONARY), 0.3)
+    assert codes.dtype == jnp.float32
+    np.testing.assert_array_equal(codes, whole)
+
+
 def test_codes_stay_close_to_a_prediction():
     prediction = RNG.normal(size=(20, 12))
     far, near = (

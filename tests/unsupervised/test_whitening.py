@@ -38,6 +38,11 @@ def test_epsilon_is_added_to_the_variances():
     np.testing.assert_allclose(found, np.sort(variances / (variances + 0.5)), rtol=1e-4)
 
 
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(UserError, match="vectors of 5 values, not 4"):
+        fit_whitening(X).apply(X[:, :4])
+
+
 def test_images_keep_their_shape():
     images = X[:, :4].reshape(400, 2, 2, 1)
     assert fit_whitening(images).apply(images).shape == images.shape
