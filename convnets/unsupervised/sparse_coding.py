@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import losses, metrics
-from ..errors import UserError
 from ..layers import Dense, tanh
 from ..layers.initializers import normal
 from ..ops import collective, image
-from .reconstruction import unexplained
+from .reconstruction import require_weights, unexplained
 
 
 def soft_threshold(x, threshold):
@@ -185,8 +184,7 @@ def sparse_coding_loss(
     >>> round(found.item(), 3)  # codes 2 and 0
     2.625
     """
-    if not penalty >= 0 or not closeness >= 0:
-        raise UserError(f"weights must not be negative, came {penalty} and {closeness}")
+    require_weights(penalty=penalty, closeness=closeness)
 
     def loss_fn(params, batch_stats, batch, key):
         mask, target = batch.get("mask"), image.prepare(batch["image"], normalization)
