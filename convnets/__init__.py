@@ -54,8 +54,9 @@ _HOMES = {
     "committee": ["Member", "predict_committee"],
     "fitting": ["fit"],
     "prediction": ["predict"],
-    "pretraining": ["PretrainingStage", "pretrain"],
+    "pretraining": ["pretrain"],
     "rates": ["find_learning_rate"],
+    "recipe": ["PretrainingStage"],
     "semi_supervised": ["ReconstructingClassifier", "semi_supervised_loss"],
     "runs": ["evaluate_run", "load_run"],
 }

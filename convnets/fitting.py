@@ -86,7 +86,8 @@ def fit(
       objective: `(model, *, normalization) -> loss function`, as those of `unsupervised` and
         partials of them, in the place of classification: the model returns what that takes, and
         lines name its metrics, of which one is `loss`. The best on validation has the least loss;
-        there is none where the loss function has an attribute `ranks` that is False.
+        there is none where the loss function has an attribute `ranks` that is False. Images are not
+        augmented, but by the objective itself.
       progress: whether to print.
       options: the fields of `TrainingOptions`: `epochs`, `batch_size`, `optimizer`, `augment`,
         `workdir`, ….
@@ -114,6 +115,8 @@ def fit(
     """
     parallel.keep_memory()
     parallel.cache_compilations()
+    if objective is not None:
+        options = {"augment": "none", **options}
     given = _where_process_0_writes(create_options(**options))
     origin = name_origin(state, variables)
     if given.resume and origin is not None:

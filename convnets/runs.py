@@ -143,7 +143,8 @@ def evaluate_run(
 
 def name_objective(objective) -> str:
     """What `config.json` calls an objective: the name of its function, of a partial's too."""
-    return getattr(objective, "func", objective).__name__
+    named = getattr(objective, "func", objective)
+    return getattr(named, "__name__", type(named).__name__)
 
 
 def _loss_of_run(run, views, objective):

@@ -52,6 +52,7 @@ LEVELS = {
     "prediction": 6,
     "fitting": 7,
     "rates": 7,
+    "recipe": 5,
     "pretraining": 8,
     "committee": 8,
     "transfer": 8,

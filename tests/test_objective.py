@@ -1,6 +1,7 @@
 """Objectives of one's own in `fit`: auto-encoders, chains, clusters; what they do not hear of."""
 
 import dataclasses
+import json
 from functools import partial
 
 import jax
@@ -151,6 +152,21 @@ def test_what_takes_pixels_for_probabilities_gets_no_standardized_ones(model, ob
 def test_an_objective_that_takes_something_else_is_refused(objective):
     with pytest.raises(UserError, match="an objective takes"):
         fit(DenseAutoencoder((8,)), objective=objective)
+
+
+class Objective:
+    """An objective that is no function."""
+
+    def __call__(self, model, *, normalization):
+        return reconstruction_loss(model, normalization=normalization)
+
+
+def test_an_objective_is_all_that_has_to_be_given(tmp_path):
+    few, how = few_digits(), {"steps": 1, "progress": False, "workdir": tmp_path}
+    convnets.fit(DenseAutoencoder((4,)), few, objective=Objective(), **how)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["augment"] == ["none"]
+    assert config["objective"] == "Objective"
 
 
 def test_a_model_without_logits_needs_an_objective():

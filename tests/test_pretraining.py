@@ -15,9 +15,11 @@ import convnets
 from convnets.errors import UserError
 from convnets.layers import BatchNorm, Conv, Dense, relu, sigmoid
 from convnets.models import MLP, Classifier
-from convnets.pretraining import MODES
+from convnets.recipe import MODES
+from convnets.training import journal
 from convnets.unsupervised import (
     RBM,
+    DeconvolutionalNetwork,
     DenseAutoencoder,
     KMeans,
     clustering_loss,
@@ -117,14 +119,15 @@ def test_what_broke_off_goes_on_to_the_same_bits(whole, tmp_path):
 
 
 def test_a_signal_ends_the_recipe_and_resuming_ends_at_the_same_bits(whole, tmp_path):
-    pending = [signal.SIGTERM]
+    sent = tmp_path / "sent"
 
     def interrupted_once(model, *, normalization):
         loss_fn = contrastive_divergence_loss(model, normalization=normalization)
 
         def stopping(*given):
-            if pending:
-                os.kill(os.getpid(), pending.pop())
+            if not sent.exists():
+                sent.touch()
+                os.kill(os.getpid(), signal.SIGTERM)
             return loss_fn(*given)
 
         return stopping
@@ -153,9 +156,53 @@ def test_a_recipe_is_resumed_as_it_was_only(tmp_path, change):
         pretrain("features", stages=other, seed=3, workdir=tmp_path, resume=True)
 
 
+def test_a_finished_recipe_stays_as_it_is(tmp_path):
+    few = few_digits()
+    labels = [convnets.data.keep_per_class(few, 3, seed=seed) for seed in (0, 9)]
+    how = {"seed": 3, "workdir": tmp_path}
+    first = pretrain("classifier", labeled=labels[0], **how)
+    with pytest.raises(UserError, match="stage1 is finished, and stage2 began from its end"):
+        pretrain("classifier", labeled=labels[0], **how, resume=True, steps=5)
+    with pytest.raises(UserError, match=r"images\.labels"):
+        pretrain("classifier", labeled=labels[1], **how, resume=True)
+    again = pretrain("classifier", labeled=labels[0], **how, resume=True)
+    assert_same_bits(again.variables["params"], first.variables["params"])
+
+
+def test_a_training_of_another_process_is_left_alone(tmp_path):
+    folder = tmp_path / "stage1"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with journal.locked(folder), pytest.raises(UserError, match="another process is training"):
+        pretrain("features", workdir=tmp_path, resume=True)
+    assert (folder / "config.json").exists()
+
+
+def test_resuming_needs_a_workdir():
+    with pytest.raises(UserError, match="resume needs the workdir"):
+        pretrain("features", resume=True)
+
+
+def test_nothing_is_trained_before_all_stages_fit(tmp_path):
+    stages = (STAGES[0], STAGES[1]._replace(learner=DenseAutoencoder((9,))))
+    with pytest.raises(UserError, match=r"stage 2: backbone/dense2/bias is \(8,\)"):
+        pretrain("stack", stages=stages, workdir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_frozen_is_of_the_model_and_beside_its_backbone():
+    frozen = pretrain("classifier", freeze="head/bias", seed=3)
+    bias = frozen.variables["params"]["head"]["bias"]
+    assert not np.asarray(bias).any()
+
+
 def test_later_trainings_are_not_resumed_from_other_layers_nor_foreign_folders_emptied(tmp_path):
     pretrain("stack", seed=3, workdir=tmp_path)
+    for name in ("stage1", "stage2"):
+        (tmp_path / name).rename(tmp_path / f"old_{name}")
     longer = (STAGES[0]._replace(options={"steps": 5}), *STAGES[1:])
+    pretrain("features", stages=longer, seed=3, workdir=tmp_path)
+    (tmp_path / "old_stage2").rename(tmp_path / "stage2")
     with pytest.raises(UserError, match="begins_from"):
         pretrain("stack", stages=longer, seed=3, workdir=tmp_path, resume=True)
     foreign = tmp_path / "foreign" / "stage1"
@@ -256,7 +303,10 @@ def test_labels_are_those_that_are_given():
         ({"mode": "stacks"}, "unknown mode 'stacks'; did you mean 'stack'"),
         ({"stages": ()}, "at least one stage"),
         ({"model": RBM(3)}, "RBM has no backbone"),
-        ({"stages": [STAGES[1]._replace(below="dense9")]}, "unknown endpoint 'dense9'"),
+        ({"stages": [STAGES[1]._replace(below="dense9")]}, "stage 1: unknown endpoint 'dense9'"),
+        ({"stages": ["dense1"]}, "a list of PretrainingStage, came str"),
+        ({"stages": [STAGES[0]._replace(learner=DeconvolutionalNetwork((4,)))]}, "a convert of"),
+        ({"stages": (STAGES[0], STAGES[1]._replace(layer="dense9"))}, "stage 2: unknown layer"),
         ({"stages": [STAGES[0]._replace(layer="dense9")]}, "unknown layer 'dense9'"),
         ({"stages": [STAGES[0]._replace(layer="dense2")]}, r"dense2/bias is \(8,\)"),
         ({"stages": [STAGES[0]._replace(patch=29)]}, "patches of 1 to 28 pixels"),

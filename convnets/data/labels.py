@@ -18,7 +18,7 @@ def keep_per_class(dataset: Dataset, count: int, *, seed: int = 0) -> Dataset:
 
     Raises: UserError for a class with fewer.
 
-    >>> from .loading import load_dataset
+    >>> from convnets.data.loading import load_dataset
     >>> len(keep_per_class(load_dataset("digits"), 10).train)
     100
     """
@@ -41,7 +41,7 @@ def hide_labels(
 
     Raises: UserError for a class with fewer, and another share.
 
-    >>> from .loading import load_dataset
+    >>> from convnets.data.loading import load_dataset
     >>> labels = hide_labels(load_dataset("digits"), 10, share=0.5).train.labels
     >>> len(labels), int((labels >= 0).sum())
     (2676, 1338)

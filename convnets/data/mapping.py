@@ -105,7 +105,7 @@ def map_images(dataset: Dataset, function: Callable) -> Dataset:
     Returns: a `Dataset` of float32 images, of any size of number, with the normalization that
     changes nothing.
 
-    >>> from .loading import load_dataset
+    >>> from convnets.data.loading import load_dataset
     >>> digits = map_images(load_dataset("digits"), lambda images: images.mean((1, 2)))
     >>> digits.image_shape, digits.train[0]["image"].dtype
     ((1, 1, 1), dtype('float32'))
@@ -135,7 +135,7 @@ def sample_patches(dataset: Dataset, size: int, count: int = 1, *, seed: int = 0
 
     Raises: UserError for a size that the images do not have, and a count below 1.
 
-    >>> from .loading import load_dataset
+    >>> from convnets.data.loading import load_dataset
     >>> patches = sample_patches(load_dataset("digits"), 5, 3)
     >>> len(patches.train), patches.image_shape
     (4314, (5, 5, 1))

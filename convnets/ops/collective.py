@@ -33,6 +33,15 @@ def each_alone():
         _alone.reset(token)
 
 
+def require_together(what: str) -> None:
+    """Refuses local steps for what has no mean over devices that went different ways.
+
+    Raises: UserError within `each_alone`.
+    """
+    if _alone.get():
+        raise UserError(f"{what} have no mean over devices: leave out average_every")
+
+
 def axis_size() -> int | None:
     """The number of parts of the batch, None where the data axis is not bound or each device is
     alone (`each_alone`)."""

@@ -12,6 +12,7 @@ from .. import ops
 from ..errors import UserError
 from ..layers import Conv, ConvTranspose, Dense, relu, sigmoid
 from ..layers.initializers import Initializer, glorot_uniform, he_normal, zeros
+from .requirements import require_layers
 
 
 class Autoencoder(nn.Module):
@@ -77,6 +78,7 @@ class DenseAutoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
+        require_layers(self.features)
         x = images.reshape(len(images), -1)
         widths, encoders = (x.shape[1], *self.features), []
         for number, features in enumerate(self.features, 1):
@@ -160,6 +162,7 @@ class ConvAutoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
+        require_layers(self.features)
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size is odd, that sides are halved, not {self.kernel_size}")
         shrunk = 2 ** len(self.features)

@@ -29,7 +29,7 @@ class KMeans(nn.Module):
     Variables: of `batch_stats`, `centers [clusters, D]`, noise until the first batch, and `counts
     [clusters]`, the images that a center still remembers; no parameters.
 
-    Raises: UserError for no cluster and no memory.
+    Raises: UserError for no cluster, no memory and local steps.
 
     Reference: Coates, Lee, Ng 2011, "An analysis of single-layer networks in unsupervised feature
     learning", section 3.2.1 (the triangle activation); Sculley 2010, "Web-scale k-means
@@ -47,7 +47,7 @@ class KMeans(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
-        if not (self.clusters >= 1 and self.memory > 0):
+        if not (isinstance(self.clusters, int) and self.clusters >= 1 and self.memory > 0):
             raise UserError(
                 "k-means needs a cluster and a memory above 0, came "
                 f"{self.clusters} and {self.memory}"
@@ -62,6 +62,7 @@ class KMeans(nn.Module):
         counts = self.variable("batch_stats", "counts", jnp.zeros, (self.clusters,), jnp.float32)
         learning = train and not self.is_initializing()
         if learning:
+            collective.require_together("centers of clusters")
             centers.value = begin_again(centers.value, counts.value < 0.5, x)
         squares = squared_distances(x, centers.value)
         nearest = squares.argmin(1)
@@ -69,7 +70,7 @@ class KMeans(nn.Module):
         code = jnp.maximum(distances.mean(1, keepdims=True) - distances, 0)
         made = centers.value[nearest].reshape(images.shape)
         if learning:
-            mine = jax.nn.one_hot(nearest, self.clusters)
+            mine = jax.nn.one_hot(nearest, self.clusters, dtype=x.dtype)
             sums, came = collective.sum_over_data((mine.T @ x, mine.sum(0)))
             weight = counts.value * 0.5 ** (1 / self.memory) + came
             share = jnp.maximum(weight, 1e-8)[:, None]

@@ -6,7 +6,8 @@ from jax import lax
 from .. import losses, metrics
 from ..errors import UserError
 from ..ops import collective, image
-from .reconstruction import require_probabilities, unexplained
+from .reconstruction import unexplained
+from .requirements import require_learner, require_probabilities
 
 
 def contrastive_divergence_loss(
@@ -32,8 +33,8 @@ def contrastive_divergence_loss(
     `fit` lets no state be the best on validation and nothing be decided there: `loss_fn.ranks` is
     False.
 
-    Raises: UserError for fewer than 1 step, and for binary units of images that the normalization
-    takes out of [0, 1].
+    Raises: UserError for fewer than 1 step, another model, local steps of chains, and for binary
+    units of images that the normalization takes out of [0, 1].
 
     Reference: Hinton 2002, "Training products of experts by minimizing contrastive divergence";
     Tieleman 2008, "Training restricted Boltzmann machines using approximations to the likelihood
@@ -47,8 +48,10 @@ def contrastive_divergence_loss(
     >>> loss.item(), round(float(found["loss"][0] / found["loss"][1]), 4)  # -4 log 2
     (0.0, -2.7726)
     """
-    if steps < 1:
-        raise UserError(f"at least 1 step of Gibbs sampling, not {steps}")
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"at least 1 step of Gibbs sampling, not {steps!r}")
+    learners = "Boltzmann machines"
+    require_learner("contrastive_divergence_loss", model, learners, "free_energy", "visible")
     if model.visible == "binary":
         require_probabilities("a binary machine", normalization, "take visible='gaussian'")
 
@@ -62,6 +65,7 @@ def contrastive_divergence_loss(
                 samples = run_chains(keys, model, params, images, steps)
                 values = energy - model.free_energy(params, samples)
             else:  # the same on every device
+                collective.require_together("chains")
                 keys = jax.random.split(key, len(chains))
                 samples = run_chains(keys, model, params, chains, steps)
                 values = energy - model.free_energy(params, samples).mean()

@@ -59,15 +59,18 @@ def encoder_layer(learner, variables) -> dict:
         lengths = jnp.linalg.norm(centers, axis=1, keepdims=True)
         filters = centers / jnp.maximum(lengths, 1e-8)
         return {"kernel": filters.T, "bias": jnp.zeros(len(filters))}
-    raise unknown("learner", type(learner).__name__, LEARNERS)
+    raise UserError(
+        f"{type(learner).__name__} has no encoder that is a layer: give the stage a convert of "
+        f"yours, or take one of {', '.join(LEARNERS)}"
+    )
 
 
 def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     """The parameters of a network with those of one layer replaced; nothing is changed in place.
 
-    Kernels may have another shape of as many values in the same order: `[k * k * C, features]` for
-    a convolution's `[k, k, C, features]`. What was found and the layer does not have, such as a
-    bias, is left out, as long as it has a kernel.
+    Kernels may be flat where those of the layer are not, of as many values in the same order, and
+    the other way: `[k * k * C, features]` for a convolution's `[k, k, C, features]`. What was found
+    and the layer does not have, such as a bias, is left out, as long as it has a kernel.
 
     Args:
       params: of the network.
@@ -91,7 +94,9 @@ def fill_layer(params: Mapping, path: str, found: Mapping) -> dict:
     found = {name: x for name, x in found.items() if name not in inner}
     shared = {name: jnp.asarray(found[name]) for name in layer if name in found}
     for name, value in shared.items():
-        wanted, fits = layer[name].shape, value.size == layer[name].size
+        wanted, size = layer[name].shape, layer[name].size
+        flat = value.ndim <= 2 or len(wanted) <= 2
+        fits = value.shape == wanted or (flat and value.size == size)
         if not fits or (value.shape[-1:] != wanted[-1:]):
             raise UserError(f"{path}/{name} is {wanted}; what was learned is {value.shape}")
     filled = {name: value.reshape(layer[name].shape) for name, value in shared.items()}

@@ -39,7 +39,7 @@ def infer_maps(
     """
     start = collective.varying_over_data(start)  # and so is what is transposed
     transpose = jax.linear_transpose(reconstruct, start)
-    largest = largest_eigenvalues(lambda maps: transpose(reconstruct(maps))[0], start.shape)
+    largest = largest_eigenvalues(lambda maps: transpose(reconstruct(maps))[0], start)
     rate = 1 / (largest + closeness)
 
     def descend(maps):
@@ -107,22 +107,23 @@ class ConvolutionalPredictiveCoder(nn.Module):
         return infer_maps(made, images, start, penalty, steps=steps, **near)
 
 
-def largest_eigenvalues(apply, shape, steps: int = 10):
-    """An upper estimate of the largest eigenvalue of each example's positive linear map, by power
-    iteration, and a tenth more.
+def largest_eigenvalues(apply, like, steps: int = 10):
+    """An estimate of the largest eigenvalue of each example's positive linear map: what power
+    iteration has come to, and a tenth more, for it comes from below.
 
     Args:
       apply: the maps, from `[B, …]` to the same shape, of which none sees another's example.
-      shape: `(B, …)`.
+      like: an array `[B, …]` of that shape and type.
 
     Returns: `[B, 1, …]`, of examples alone: they do not depend on who else is in the batch.
 
     >>> scales = jnp.array([[1.0, 40.0], [20.0, 2.0]])
-    >>> largest_eigenvalues(lambda x: scales * x, (2, 2)).round().tolist()
+    >>> largest_eigenvalues(lambda x: scales * x, scales).round().tolist()
     [[44.0], [22.0]]
     """
-    inner = tuple(range(1, len(shape)))
-    start = jnp.broadcast_to(jax.random.normal(jax.random.key(0), shape[1:])[None], shape)
+    inner = tuple(range(1, like.ndim))
+    start = jax.random.normal(jax.random.key(0), like.shape[1:], like.dtype)
+    start = jnp.broadcast_to(start[None], like.shape)
     start = collective.varying_over_data(at_length_one(start, inner))
     direction = lax.fori_loop(0, steps, lambda _, x: at_length_one(apply(x), inner), start)
     return 1.1 * jnp.sqrt(jnp.square(apply(direction)).sum(inner, keepdims=True))

@@ -17,6 +17,7 @@ from ..layers.initializers import normal
 from ..ops import image
 from .convolutional_coding import infer_maps
 from .reconstruction import unexplained
+from .requirements import require_layers, require_weights
 from .sparse_coding import at_length_one
 
 
@@ -27,9 +28,10 @@ class DeconvolutionalNetwork(nn.Module):
       features: maps of each layer.
       kernel_size: of the filters, odd; maps have the size of what they explain.
       pool: height and width of the windows between layers.
+      penalty: of the maps' absolute values, in their inference.
+      inference: its steps in every layer.
 
-    Called with images it returns `{"code": …, "reconstruction": …}` of the last layer, after
-    `inference` steps in every one.
+    Called with images it returns `{"code": …, "reconstruction": …}` of the last layer.
 
     Parameters: `layer1/kernel [kernel H, kernel W, C, features[0]]`, `layer2/kernel [kernel H,
     kernel W, features[0], features[1]]`, ….
@@ -53,6 +55,8 @@ class DeconvolutionalNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool) -> dict:
+        require_layers(self.features)
+        require_weights(penalty=self.penalty)
         if self.kernel_size % 2 == 0:
             raise UserError(f"filters have an odd size, not {self.kernel_size}")
         channels, params = images.shape[3], {}
@@ -99,7 +103,9 @@ class DeconvolutionalNetwork(nn.Module):
                 size = places.shape[1:3]
             shape = (len(images), *size, self.features[number - 1])
             made = partial(self.reconstruct, params, switches=switches)
-            maps = infer_maps(made, images, jnp.zeros(shape), self.penalty, steps=self.inference)
+            maps = infer_maps(
+                made, images, jnp.zeros(shape, images.dtype), self.penalty, steps=self.inference
+            )
         return maps, switches
 
 
@@ -141,7 +147,7 @@ def deconvolution_loss(
     >>> loss_fn(params, {}, {"image": jnp.full((1, 1, 2, 1), 3.0)}, None)[0].round(3).item()
     5.0
     """
-    if not 1 <= layer <= len(model.features):
+    if layer not in range(1, len(model.features) + 1):
         raise UserError(f"there are layers 1 to {len(model.features)}, not {layer}")
 
     def loss_fn(params, batch_stats, batch, key):

@@ -23,6 +23,8 @@ class ReconstructionICA(nn.Module):
 
     Parameters: `filters/…`.
 
+    Raises: UserError for filters with biases.
+
     >>> from convnets.layers import TiledConv
     >>> model = ReconstructionICA(TiledConv(4, 3, period=2, use_bias=False))
     >>> found, _ = model.init_with_output(jax.random.key(0), jnp.ones((2, 6, 6, 1)), train=False)
@@ -37,6 +39,8 @@ class ReconstructionICA(nn.Module):
         if self.is_initializing():
             self.filters(images)
         filters, variables = self.filters.unbind()
+        if "bias" in variables["params"]:
+            raise UserError("filters are linear here: give them use_bias=False")
         code, transpose = jax.vjp(partial(filters.apply, variables), images)
         return {"code": code, "reconstruction": transpose(code)[0]}
 
@@ -107,6 +111,8 @@ def amari_distance(unmixing, mixing) -> float:
     Args:
       unmixing, mixing: `[K, K]`; their product is to have one large element in each row and column.
 
+    Raises: UserError for a single source.
+
     Reference: Amari, Cichocki, Yang 1996, "A new learning algorithm for blind signal separation",
     section 5, divided by `2 K (K - 1)`.
 
@@ -115,6 +121,8 @@ def amari_distance(unmixing, mixing) -> float:
     """
     product = jnp.abs(jnp.asarray(unmixing) @ jnp.asarray(mixing))
     sources = len(product)
+    if sources < 2:
+        raise UserError("one source alone is not mixed: the distance is of two or more")
     rows = (product / product.max(1, keepdims=True)).sum(1) - 1
     columns = (product / product.max(0, keepdims=True)).sum(0) - 1
     return float((rows.sum() + columns.sum()) / (2 * sources * (sources - 1)))

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from .. import losses, metrics, ops
 from ..layers import LocallyConnected
 from ..layers.initializers import variance_scaling
-from .reconstruction import require_weights, unexplained
+from .reconstruction import unexplained
+from .requirements import require_weights
 
 EPSILON = 1e-6  # below the roots: pooled codes have a gradient at 0
 FLOOR = 0.01  # the least contrast that is divided by; c in the paper

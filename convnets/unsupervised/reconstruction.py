@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import losses, metrics
 from ..errors import UserError, unknown
 from ..ops import image
+from .requirements import require_probabilities, require_weights
 
 ERRORS = ("squared_error", "cross_entropy")
 
@@ -42,10 +42,12 @@ def reconstruction_loss(
     Returns: `loss_fn(params, batch_stats, batch, key) -> (loss, (batch_stats, metrics))`. Of the
     batch `image` and `mask` are read. Metrics, over the examples of the mask: `loss`, and
     `unexplained`, the squared error of the reconstruction over the image's squared distance from
-    its own mean, which is 1 for a network that says the mean of each image.
+    its own mean, which is 1 for a network that says the mean of each image; NaN where every image
+    is all of one value.
 
-    Raises: UserError for an unknown error, a negative weight, a model that makes no code and
-    reconstruction, and for the cross entropy of images that the normalization takes out of [0, 1].
+    Raises: UserError for an unknown error, a negative weight, a corruption that is no function, a
+    model that makes no code and reconstruction, and for the cross entropy of images that the
+    normalization takes out of [0, 1].
 
     Reference: Ranzato 2012, "Sparse auto-encoder" (sparsity); Vincent et al. 2010 (corruption);
     Rifai, Vincent, Muller, Glorot, Bengio 2011, "Contractive auto-encoders", equation 2.
@@ -60,6 +62,8 @@ def reconstruction_loss(
     if error not in ERRORS:
         raise unknown("error", error, ERRORS)
     require_weights(sparsity=sparsity, contraction=contraction)
+    if corrupt is not None and not callable(corrupt):
+        raise UserError(f"corrupt is a function, such as mask_pixels, not {corrupt!r}")
     if error == "cross_entropy":
         require_probabilities("the cross entropy", normalization, "take the squared error")
 
@@ -97,35 +101,6 @@ def reconstruction_loss(
         )
 
     return loss_fn
-
-
-def require_weights(**weights: float) -> None:
-    """Refuses weights that are negative or no numbers.
-
-    >>> require_weights(sparsity=0.1, contraction=0.0)
-    """
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise UserError(f"{name} must not be negative, came {weight}")
-
-
-def require_probabilities(what: str, normalization: image.Normalization | None, instead: str):
-    """Refuses a normalization that takes images out of [0, 1], where they are probabilities.
-
-    Args:
-      what: takes them for such.
-      instead: what else a user may do.
-
-    >>> require_probabilities("the cross entropy", image.Normalization(), "take another")
-    """
-    mean, std = (np.asarray(x) for x in normalization or image.Normalization())
-    ends = [-mean / std, (1 - mean) / std]
-    if np.min(ends) < 0 or np.max(ends) > 1:
-        raise UserError(
-            f"{what} takes images for probabilities, and this normalization takes them from [0, 1] "
-            f"to [{np.min(ends):.2g}, {np.max(ends):.2g}]: leave them as they are, by "
-            f"dataclasses.replace(dataset, normalization=convnets.Normalization()), or {instead}"
-        )
 
 
 def unexplained(reconstruction, target, mask=None):

@@ -14,7 +14,8 @@ from .. import losses, metrics
 from ..layers import Dense, tanh
 from ..layers.initializers import normal
 from ..ops import collective, image
-from .reconstruction import require_weights, unexplained
+from .reconstruction import unexplained
+from .requirements import require_learner, require_weights
 
 
 def soft_threshold(x, threshold):
@@ -63,7 +64,8 @@ def infer_codes(
     dtype = jnp.promote_types(jnp.result_type(x, dictionary), jnp.float32)
     x, dictionary = jnp.asarray(x, dtype), jnp.asarray(dictionary, dtype)
     products = dictionary @ dictionary.T
-    rate = 1 / (jnp.linalg.eigvalsh(products)[-1] + closeness)
+    steepest = jnp.linalg.eigvalsh(products)[-1] + closeness
+    rate = 1 / jnp.maximum(steepest, jnp.finfo(dtype).tiny)  # of features that are all 0, too
     explained = x @ dictionary.T
     if prediction is not None:
         explained += closeness * prediction
@@ -185,6 +187,7 @@ def sparse_coding_loss(
     2.625
     """
     require_weights(penalty=penalty, closeness=closeness)
+    require_learner("sparse_coding_loss", model, "predictive coders", "infer", "reconstruct")
 
     def loss_fn(params, batch_stats, batch, key):
         mask, target = batch.get("mask"), image.prepare(batch["image"], normalization)

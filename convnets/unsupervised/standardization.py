@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import UserError
+from ..layers import ConvTranspose
 from .conversion import fill_layer, find_layer, require_kernel
 
 ROUNDING = 1e-5  # of a unit's size: what is less is no variance
@@ -27,13 +28,13 @@ def standardize_units(model: nn.Module, variables: Mapping, path: str, images) -
       path: of a dense layer or a convolution in its parameters, as `backbone/conv1`.
       images: float `[B, H, W, C]`, normalized, over whose places the mean is too.
 
-    Raises: UserError for a layer that is not there or has no kernel, for no images, and for images
-    of which it makes what is not finite.
+    Raises: UserError for a layer that is not there or has no kernel, for transposed convolutions,
+    for no images, and for images of which it makes what is not finite.
 
     Reference: Krähenbühl, Doersch, Donahue, Darrell 2016, "Data-dependent initializations of
     convolutional neural networks", section 3.1.
 
-    >>> from ..models import MLP
+    >>> from convnets.models import MLP
     >>> model, images = MLP((3,)), jax.random.uniform(jax.random.key(0), (9, 2, 2, 1))
     >>> variables = model.init(jax.random.key(0), images, train=False)
     >>> found = standardize_units(model, variables, "dense1", images)["params"]["dense1"]
@@ -59,7 +60,10 @@ def _moments(model, variables, images, path):
     """Mean and deviation of what each unit of a layer makes of images."""
 
     def wanted(module, method):
-        return module.path == path and method == "__call__"
+        mine = module.path == path and method == "__call__"
+        if mine and isinstance(module, ConvTranspose):
+            raise UserError(f"{'/'.join(path)} is transposed: its units lie crosswise")
+        return mine
 
     @jax.jit
     def measure(variables, images):

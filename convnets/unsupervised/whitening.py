@@ -35,8 +35,14 @@ class Whitening(NamedTuple):
         return y.reshape(x.shape) if self.matrix.shape[0] == self.matrix.shape[1] else y
 
     def invert(self, y):
-        """The vectors `[N, D]` of whitened ones, less what was left out."""
-        return y.reshape(len(y), -1) @ self.inverse + self.mean.reshape(1, -1)
+        """The vectors `[N, D]` of whitened ones, less what was left out.
+
+        Raises: UserError for vectors of another length.
+        """
+        vectors = y.reshape(len(y), -1)
+        if vectors.shape[1] != len(self.inverse):
+            raise UserError(f"vectors of {len(self.inverse)} values, not {vectors.shape[1]}")
+        return vectors @ self.inverse + self.mean.reshape(1, -1)
 
 
 def fit_whitening(

@@ -77,7 +77,9 @@ def test_centers_without_images_begin_again_as_images():
     np.testing.assert_array_equal(few, np.stack([X[0], np.zeros(6), X[1], X[0]]))
 
 
-@pytest.mark.parametrize("wrong", [{"clusters": 0}, {"clusters": 3, "memory": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"clusters": 0}, {"clusters": 2.5}, {"clusters": 3, "memory": 0}]
+)
 def test_no_cluster_and_no_memory_are_refused(wrong):
     with pytest.raises(UserError, match="a cluster and a memory above 0"):
         KMeans(**wrong).init(KEY, IMAGES, train=False)

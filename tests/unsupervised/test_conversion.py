@@ -101,7 +101,7 @@ def test_centers_become_filters_without_a_mean_at_length_one():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="unknown learner 'LocalAutoencoder'"):
+    with pytest.raises(UserError, match="LocalAutoencoder has no encoder that is a layer"):
         encoder_layer(LocalAutoencoder(), {})
     params = {"a": {"b": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}, "c": jnp.zeros(2)}
     found = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}

@@ -87,6 +87,11 @@ def test_weights_that_are_none_are_refused(weights):
         reconstruction_loss(MODEL, **weights)
 
 
+def test_a_corruption_is_a_function():
+    with pytest.raises(UserError, match="corrupt is a function"):
+        reconstruction_loss(MODEL, corrupt="mask")
+
+
 def test_a_model_that_makes_no_reconstruction_is_named():
     model = MLP((4,))
     variables = model.init(jax.random.key(0), IMAGES, train=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convnets.errors import UserError
-from convnets.layers import Conv, Dense, relu
+from convnets.layers import Conv, ConvTranspose, Dense, relu
 from convnets.unsupervised import standardize_units
 
 IMAGES = jax.random.uniform(jax.random.key(0), (20, 6, 6, 2))
@@ -64,3 +64,17 @@ def test_layers_that_are_not_there_are_refused():
     variables = Net().init(jax.random.key(1), IMAGES, train=False)
     with pytest.raises(UserError, match="unknown layer 'conv3'"):
         standardize_units(Net(), variables, "conv3", IMAGES)
+
+
+class Up(nn.Module):
+    """A transposed convolution."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return ConvTranspose(2, 2, 2, name="up")(images)
+
+
+def test_a_transposed_convolution_is_refused():
+    variables = Up().init(jax.random.key(1), IMAGES, train=False)
+    with pytest.raises(UserError, match="up is transposed"):
+        standardize_units(Up(), variables, "up", IMAGES)

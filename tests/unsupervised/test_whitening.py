@@ -41,6 +41,8 @@ def test_epsilon_is_added_to_the_variances():
 def test_vectors_of_another_length_are_refused():
     with pytest.raises(UserError, match="vectors of 5 values, not 4"):
         fit_whitening(X).apply(X[:, :4])
+    with pytest.raises(UserError, match="vectors of 5 values, not 4"):
+        fit_whitening(X).invert(X[:, :4])
 
 
 def test_images_keep_their_shape():
