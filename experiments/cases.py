@@ -27,7 +27,8 @@ class Common:
     data_dir: str | None = None
     """Where TensorFlow Datasets' sets are. Default: TFDS_DATA_DIR, else TFDS's own."""
     workdir: Path | None = None
-    """Folder for the checkpoints of what is under way."""
+    """Folder for the checkpoints of what is under way, of experiments whose cases take long; of the
+    others what is finished is in the archive."""
     resume: bool = False
     """Go on: cases that are archived are left as they are, one that broke off goes on from its
     checkpoint in workdir, where there is one."""

@@ -244,8 +244,9 @@ def table(archive: dict) -> str:
         count = archive["results"][0][name]["units"]
         rows.append((title, f"{count:,}", f"{statistics.mean(found):.1f} %", each))
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Mean of the accuracies on faces and on the "
-        "rest, held out; guessing is 50 %."
+        f"{format_table(rows)}\n\n{origin(archive, '--data-dir DIR')} Mean of the accuracies on "
+        "faces and on the rest, held out, another quarter of the pictures for each seed; guessing "
+        "is 50 %."
     )
 
 

@@ -128,7 +128,7 @@ def learn_layers(config: Config, dataset, network: str, seed: int, mode: str) ->
         mode,
         seed=seed,
         workdir=workdir,
-        resume=config.resume,
+        resume=config.resume and workdir is not None,
         epochs=config.stage_epochs,
         batch_size=config.batch_size,
         learning_rate=config.stage_rate,
@@ -177,7 +177,7 @@ def run(config: Config, dataset, stack, case: dict, folder) -> dict:
         classifier=short,
         fine_tuning=length,
         workdir=folder,
-        resume=config.resume,
+        resume=config.resume and folder is not None,
         **options,
     )
     for result in found.results.values():
@@ -210,8 +210,9 @@ def table(archive: dict) -> str:
         rows.append((f"{count or 60000:,}", *(describe(x) if x else "" for x in found)))
     printed = ", ".join(f"{PRINTED[network]} % ({network})" for network in networks)
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of the "
-        f"seeds. Printed for pre-trained ones in Ranzato's lecture: {printed}."
+        f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
+        f"{len(archive['settings']['seeds'])} seeds; held: only the classifier saw labels. "
+        f"Printed for pre-trained ones in Ranzato's lecture: {printed}."
     )
 
 

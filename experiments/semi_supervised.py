@@ -131,8 +131,8 @@ def table(archive: dict) -> str:
             found.append(f"{statistics.mean(each):.2f}{spread}" if each else "")
         rows.append((str(count), *found))
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of the "
-        "seeds; each has other labels, the same for all ways."
+        f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
+        f"{len(archive['settings']['seeds'])} seeds; each has other labels, the same for all ways."
     )
 
 

@@ -75,7 +75,7 @@ def main(config: Config) -> None:
         for seed in used.seeds
         for filters in (FILTERS[1:2] if config.quick else FILTERS)
     ]
-    run_cases(NAME, config, cases, lambda case, folder: run(used, dataset, **case))
+    run_cases(NAME, config, cases, partial(run, used, dataset))
 
 
 def load_normalized(config: Config):
@@ -115,13 +115,14 @@ def filters_of(learner, variables) -> dict:
     return {"filters": {"kernel": found["kernel"]}, "gain": found["gain"]}
 
 
-def run(config: Config, dataset, kind: str, filters: str, seed: int) -> dict:
+def run(config: Config, dataset, case: dict, folder) -> dict:
     """The classifier on filters that are held, and then with all refined."""
-    model, stages = create(config, kind)
+    seed = case["seed"]
+    model, stages = create(config, case["kind"])
     train = dataset.train.select(range(min(config.images, len(dataset.train))))
     labeled = convnets.data.keep_per_class(dataset, config.labels, seed=seed)
     variables = None
-    if filters == "random":
+    if case["filters"] == "random":
         begun = convnets.fit(model, labeled, steps=0, seed=seed, progress=False)
         variables, stages = begun.state.variables(), ()
     found = convnets.pretrain(
@@ -134,6 +135,8 @@ def run(config: Config, dataset, kind: str, filters: str, seed: int) -> dict:
         classifier={"steps": config.steps, "weight_decay": config.weight_decay},
         fine_tuning={"steps": config.steps, "weight_decay": config.weight_decay},
         seed=seed,
+        workdir=folder,
+        resume=config.resume and folder is not None,
         batch_size=64,
         augment="none",
         optimizer="adamw",
@@ -165,7 +168,8 @@ def table(archive: dict) -> str:
     count = archive["settings"]["labels"]
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in % on MNIST with {count} labels "
-        "of each class, mean of the seeds."
+        f"of each class, mean of {len(archive['settings']['seeds'])} seeds. Filters, random "
+        "or learned without labels, are held under the classifier, or refined with it."
     )
 
 

@@ -13,11 +13,15 @@ def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
 
 
-def origin(archive: dict) -> str:
-    """A sentence: the command, the hardware, the versions and the date of an archived result."""
+def origin(archive: dict, data: str = "") -> str:
+    """A sentence: the command, the hardware, the versions and the date of an archived result.
+
+    `data` is the option that every run needs besides, such as `--data-dir DIR`.
+    """
     hardware, versions = archive["hardware"], archive["versions"]
     cores = f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}"
+    command = " ".join(filter(None, [archive["command"], data]))
     return (
-        f"`{archive['command']}`: {archive['minutes']:.1f} minutes on {cores} "
+        f"`{command}`: {archive['minutes']:.1f} minutes on {cores} "
         f"({hardware['processor']}) with jax {versions['jax']}, {archive['date']}."
     )

@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def test_there_are_three_uses_and_a_block_for_each_part_that_has_one():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     assert len(BLOCKS[1].strip().splitlines()) <= 40
 
 

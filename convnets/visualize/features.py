@@ -72,7 +72,7 @@ def weigh_features(code, features, *, count: int = 5, start=0.0) -> WeightedSum:
       count: of terms.
       start: `[H, W, C]` or a number, the image of a code of zeros.
 
-    Raises: UserError where there is not a weight for each feature.
+    Raises: UserError where there is not a weight for each feature, and for no term.
 
     >>> features = np.eye(3).reshape(3, 1, 3, 1)
     >>> found = weigh_features([0.1, -0.9, 0.7], features, count=2)
@@ -82,13 +82,19 @@ def weigh_features(code, features, *, count: int = 5, start=0.0) -> WeightedSum:
     code, features = np.asarray(code, np.float32), np.asarray(features, np.float32)
     if features.ndim != 4 or code.shape != features.shape[:1]:
         raise UserError(f"expected [K] and [K, H, W, C], came {code.shape} and {features.shape}")
+    _require_count(count)
     terms = code.reshape(-1, 1, 1, 1) * features
     order = np.argsort(-np.square(terms).sum((1, 2, 3)), kind="stable")[:count]
     return WeightedSum(order, code[order], features[order], start + terms[order].sum(0))
 
 
 def plot_weighted_sum(image, terms: WeightedSum):
-    """A matplotlib figure: the image, the features with their weights, and their sum."""
+    """A matplotlib figure: the image, the features with their weights, and their sum.
+
+    Args:
+      image: `[H, W, C]`.
+      terms: as from `weigh_features`; its `total` is what is drawn as the sum.
+    """
     import matplotlib.pyplot as plt
 
     pictures = [np.asarray(image, np.float32), *terms.features, terms.total]
@@ -111,6 +117,7 @@ def strongest_units(responses, count: int = 1) -> np.ndarray:
     >>> strongest_units([[0.1, 0.9, 0.5]], 2).tolist()
     [[1, 2]]
     """
+    _require_count(count)
     responses = np.asarray(responses).reshape(len(responses), -1)
     return np.argsort(-responses, axis=1, kind="stable")[:, :count]
 
@@ -121,5 +128,11 @@ def strongest_images(responses, count: int = 1) -> np.ndarray:
     >>> strongest_images([[0.1, 0.9], [0.3, 0.2], [0.2, 0.4]], 2).tolist()
     [[1, 2], [0, 2]]
     """
+    _require_count(count)
     responses = np.asarray(responses).reshape(len(responses), -1)
     return np.argsort(-responses, axis=0, kind="stable")[:count].T
+
+
+def _require_count(count):
+    if count < 1:
+        raise UserError(f"at least 1, not {count}")

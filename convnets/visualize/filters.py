@@ -81,7 +81,15 @@ def arrange_grid(images, *, columns: int | None = None, scale: str = "each", gap
 
 
 def plot_grid(images, *, title: str = "", **options):
-    """`arrange_grid` as a matplotlib figure, a pixel of the images about a millimeter wide."""
+    """`arrange_grid` as a matplotlib figure, a pixel of the images about a millimeter wide.
+
+    Args:
+      images: `[N, H, W, C]` of 1 or 3 channels.
+      title: above the grid.
+      options: of `arrange_grid`: `columns`, `scale`, `gap`.
+
+    Raises: as `arrange_grid`.
+    """
     import matplotlib.pyplot as plt
 
     grid = arrange_grid(images, **options)

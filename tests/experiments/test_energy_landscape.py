@@ -1,10 +1,10 @@
 """Energies around a spiral: what is archived bears out what is claimed."""
 
-from .claims import read_part
+from .claims import read
 
 
 def test_claim():
-    archive, experiment = read_part("energy_landscape")
+    archive, experiment = read("energy_landscape")
     others = {name: [] for name in experiment.LEARNERS}
     for line in archive["results"]:
         others[line["held_back_by"]].append(line["energy_of_others"])

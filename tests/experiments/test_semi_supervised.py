@@ -4,12 +4,12 @@ import statistics
 
 import pytest
 
-from .claims import read_part
+from .claims import read
 
 
 @pytest.mark.parametrize("labels", [10, 50, 100, 500])
 def test_claim(labels):
-    archive, experiment = read_part("semi_supervised")
+    archive, experiment = read("semi_supervised")
     alone, _, agreeing = (experiment.errors(archive, labels, way) for way in experiment.WAYS)
     assert len(alone) == len(agreeing) == 3
     spread = max(statistics.stdev(alone), statistics.stdev(agreeing))
