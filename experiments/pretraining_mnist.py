@@ -215,15 +215,18 @@ def table(archive: dict) -> str:
     for count in counts:
         found = [errors(archive, network, count, *WAYS[way]) for network, way in columns]
         rows.append((f"{count or 60000:,}", *(describe(x) if x else "" for x in found)))
-    gained = "; ".join(
-        f"{network} " + ", ".join(describe(gains(archive, network, count)) for count in counts)
-        for network in networks
+    found = {(x, count): gains(archive, x, count) for x in networks for count in counts}
+    gained = ", ".join(
+        f"{describe(points)} ({network}, {count or 60000:,})"
+        for (network, count), points in found.items()
+        if points
     )
     printed = ", ".join(f"{PRINTED[network]} % ({network})" for network in networks)
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
         f"{len(archive['settings']['seeds'])} seeds; held: only the classifier saw labels. "
-        f"Points gained by pre-training, seed for seed on the same labels: {gained}. "
+        f"Points gained by pre-training (network, labels), seed for seed on the same labels: "
+        f"{gained or 'none yet'}. "
         f"Printed for pre-trained ones in Ranzato's lecture: {printed}."
     )
 
