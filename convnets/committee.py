@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from flax import linen as nn
 
+from .errors import UserError
 from .prediction import predict
 from .training.state import TrainState
 
@@ -39,8 +40,9 @@ def predict_committee(
 
     Returns: float32 `[N, K]`, on the host.
 
-    Raises: ValueError for no member, members of different numbers of classes, and a member that
-    makes another number of images of those it gets; and as `predict`.
+    Raises: UserError for what is no `Member`. ValueError for no member, members of different
+    numbers of classes, and a member that makes another number of images of those it gets; and as
+    `predict`.
 
     Reference: Ciresan, Meier, Schmidhuber 2012, "Multi-column deep neural networks for image
     classification", section 2: the mean of the columns' outputs, each of which sees the images
@@ -56,14 +58,13 @@ def predict_committee(
     >>> probabilities.shape, bool(abs(probabilities.sum(1) - 1).max() < 1e-5)
     ((3, 10), True)
     """
-    members, images = list(members), np.asarray(images)
-    if not members:
-        raise ValueError("a committee has at least one member")
+    members, images = _require_members(members), np.asarray(images)
     total = None
     for number, member in enumerate(members):
         seen = images if member.preprocess is None else np.asarray(member.preprocess(images))
-        if len(seen) != len(images):
-            raise ValueError(f"member {number} made {len(seen)} images of {len(images)}")
+        if seen.shape[:1] != images.shape[:1]:
+            made = len(seen) if seen.ndim else "no"
+            raise ValueError(f"member {number} made {made} images of {len(images)}")
         rows = predict(member.model, member.state, seen, batch_size=batch_size, views=views)
         rows = rows.astype(np.float64)
         if total is not None and rows.shape != total.shape:
@@ -72,3 +73,16 @@ def predict_committee(
             )
         total = rows if total is None else total + rows
     return np.float32(total / len(members))
+
+
+def _require_members(members) -> list[Member]:
+    members = list(members)
+    if not members:
+        raise ValueError("a committee has at least one member")
+    for number, member in enumerate(members):
+        fits = isinstance(member, Member) and isinstance(member.model, nn.Module)
+        if not (fits and isinstance(member.state, TrainState)):
+            raise UserError(
+                f"a committee is a list of convnets.Member(model, state): number {number} is none"
+            )
+    return members

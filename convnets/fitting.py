@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -261,6 +262,11 @@ def _look(plan, number, state, record, speed, bar, progress):
         early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
         line = record.write(number, epoch, measured | early)
         reporting.show(bar, line, aloud=progress)
+        lost = [name for name in ("test", "validation") if math.isnan(line.get(f"{name}_loss", 0))]
+        due &= not lost
+        if lost and (number == plan.stop or record.stopped):
+            with _naming_the_last_checkpoint(record):
+                raise NotFiniteError(f"the {lost[0]} loss after step {number} is nan")
         if plan.observe is not None:
             state = state.replace(opt_state=plan.observe(state.opt_state, line["validation_loss"]))
     if plan.options.workdir and due:  # a sharded state is gathered by all processes together

@@ -18,6 +18,7 @@ what is compared is the l2 norm of the change.
 """
 
 import dataclasses
+import math
 import time
 from functools import partial
 
@@ -25,7 +26,7 @@ import jax
 import mnist_lenet5
 import numpy as np
 from cases import Common, require_whole, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 import convnets
 from convnets import adversarial
@@ -202,8 +203,9 @@ def _norm(change):
 
 
 def middle(archive: dict, training: str, measure: str) -> float:
-    """The median over the seeds."""
-    return float(np.median([r[measure] for r in archive["results"] if r["training"] == training]))
+    """The median over the seeds; NaN where none is archived."""
+    found = [r[measure] for r in archive["results"] if r["training"] == training]
+    return float(np.median(found)) if found else math.nan
 
 
 def table(archive: dict) -> str:
@@ -218,8 +220,8 @@ def table(archive: dict) -> str:
         (f"random signs of {epsilon}", "random_signs_error"),
         (f"projected gradient, first {count:,} digits", "projected_error"),
     ):
-        errors = [f"{middle(archive, training, measure):.2f} %" for training in TRAININGS]
-        rows.append((title, *errors))
+        errors = [middle(archive, training, measure) for training in TRAININGS]
+        rows.append((title, *("" if math.isnan(x) else f"{x:.2f} %" for x in errors)))
     for title, name in (
         ("least change that fools, l2 norm: fast gradient sign", "gradient_sign"),
         ("… L-BFGS, to the same class", "lbfgs"),
@@ -235,8 +237,7 @@ def table(archive: dict) -> str:
             ]
             norms.append(f"{np.median(changes):.2f}" if changes else "")
         rows.append((title, *norms))
-    seeds = len({result["seed"] for result in archive["results"]})
-    return f"{format_table(rows)}\n\nMedians of {seeds} seeds. {origin(archive)}"
+    return f"{format_table(rows)}\n\nMedians of {name_seeds(archive)}. {origin(archive)}"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from functools import partial
 import jax
 import numpy as np
 from cases import Common, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 from trainings import compile_on, initial_state, last_loss, optimizer_with_rate, record
 
 import convnets
@@ -167,7 +167,7 @@ def table(archive: dict) -> str:
         rows.append(
             (name, f"{statistics.median(found):.1f} %", f"{min(found):.1f} - {max(found):.1f} %")
         )
-    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {len(found)} seeds."
+    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {name_seeds(archive)}."
 
 
 def figure(archive: dict):

@@ -156,8 +156,8 @@ def _open_archive(path, name, config):
 def _read_finished(path, name, config):
     try:
         archive = json.loads(path.read_text())
-        archive["settings"], archive["results"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        archive["settings"], [line.items() for line in archive["results"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} holds no archived results: {first_line(error)}") from None
     here = {"experiment": name, "hardware": describe_hardware(), "versions": describe_versions()}
     for what, now in {"settings": _as_json(settings(config)), **here}.items():

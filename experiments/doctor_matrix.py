@@ -20,7 +20,7 @@ import dataclasses
 
 from broken_setups import SETUPS, Setup
 from cases import Common, require_known, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 from unseen_setups import UNSEEN
 
 import convnets
@@ -116,14 +116,13 @@ def table(archive: dict) -> str:
     alarms = sum(len(result["false_alarms"]) for result in results)
     looked = sum(len(result["findings"]) for result in results if not result["unseen"])
     follow = sum(count_consequences(result) for result in results)
-    seeds = len({result["seed"] for result in results})
     unseen = [result for result in results if result["unseen"]]
     noticed = sum(bool(result["noticed"]) for result in unseen)
     return (
         f"{table_of(results)}\n\n**W** wrong, w warning, - not checked. {right} of {len(broken)} "
         f"broken set-ups are diagnosed; {alarms} false alarms among {looked} findings of "
-        f"{seeds} seed(s); {follow} more that are not well follow from what is broken, as it was "
-        f"written down beforehand. Of the {len(unseen)} below, for which no check was made, "
+        f"{name_seeds(archive)}; {follow} more that are not well follow from what is broken, as it "
+        f"was written down beforehand. Of the {len(unseen)} below, for which no check was made, "
         f"something is noticed in {noticed}. {origin(archive)}"
     )
 

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from cases import Common, run_cases, run_from_shell
 from pictures import unpack
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 from trainings import rounded
 
 import convnets
@@ -127,7 +127,7 @@ def table(archive: dict) -> str:
         rows.append((learner, f"{low:.1e}", f"{high:.1e}", f"{100 * apart:.1f} %"))
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Medians of squared errors, means over "
-        f"{len(archive['settings']['seeds'])} seeds; told apart are pairs of both of which the "
+        f"{name_seeds(archive)}; told apart are pairs of both of which the "
         "sample has the lower energy."
     )
 
@@ -136,7 +136,8 @@ def figure(archive: dict):
     """The energies around the spiral, of the first seed, and samples as white points."""
     import matplotlib.pyplot as plt
 
-    lines = [x for x in archive["results"] if x["seed"] == archive["settings"]["seeds"][0]]
+    first = archive["results"][0]["seed"]
+    lines = [x for x in archive["results"] if x["seed"] == first]
     drawn, axes = plt.subplots(
         1, len(lines), figsize=(2.6 * len(lines) + 0.6, 2.8), layout="constrained", squeeze=False
     )

@@ -183,9 +183,10 @@ def figure(archive: dict):
         axis.axhline(BOUND, color="gray", linestyle=":", linewidth=1)
         axis.legend(loc="upper right", fontsize=8)
     axes[0].set_ylabel("training loss [nats]")
+    first = {(x["initialization"], x["depth"]): x for x in reversed(archive["results"])}
     for result in archive["results"]:
         name, depth = result["initialization"], result["depth"]
-        label = f"{name}, {depth} layers" if result["seed"] == 0 else None
+        label = f"{name}, {depth} layers" if first[name, depth] is result else None
         style = "-" if depth == depths[0] else "--"
         color = f"C{list(INITIALIZERS).index(name)}"
         layers = range(1, depth + 1)

@@ -20,7 +20,7 @@ import statistics
 
 import optax
 from cases import Common, require_known, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 from trainings import (
     choose_rate,
     compile_on,
@@ -160,17 +160,22 @@ def table(archive: dict) -> str:
     for name, trials in best_trials(archive).items():
         losses = [trial["validation_loss"] for trial in trials]
         accuracies = [trial["test_accuracy"] for trial in trials]
-        deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
         rows.append(
             (
                 LABELS[name],
                 f"{trials[0]['rate']:g}",
-                f"{statistics.mean(losses):.3f}",
-                f"{statistics.mean(accuracies):.2f} % ± {deviation:.2f}",
+                "infinite" if None in losses else f"{statistics.mean(losses):.3f}",
+                f"{statistics.mean(accuracies):.2f} %{spread}",
             )
         )
-    note = f"Mean and deviation of {len(archive['settings']['seeds'])} seeds."
+    note = f"Mean and deviation of {name_seeds(archive)}."
     return f"{format_table(rows)}\n\n{origin(archive)} {note}"
+
+
+def lines(pairs: list) -> tuple[tuple, tuple]:
+    """Their first numbers and their second."""
+    return tuple(zip(*pairs)) or ((), ())
 
 
 def figure(archive: dict):
@@ -180,9 +185,10 @@ def figure(archive: dict):
     drawn, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for number, (name, trials) in enumerate(best_trials(archive).items()):
         curves = zip(*(trial["curve"] for trial in trials))
-        curve = points([statistics.mean(losses) for losses in curves], archive["settings"]["steps"])
+        means = [None if None in losses else statistics.mean(losses) for losses in curves]
+        curve = points(means, archive["settings"]["steps"])
         label = f"{LABELS[name]}, {trials[0]['rate']:g}"
-        left.semilogy(*zip(*curve), color=f"C{number}", linewidth=1, label=label)
+        left.semilogy(*lines(curve), color=f"C{number}", linewidth=1, label=label)
         of_seeds = [r["trials"] for r in archive["results"] if r["optimizer"] == name]
         rates = [trial["rate"] for trial in of_seeds[0]]
         losses = [
@@ -190,13 +196,12 @@ def figure(archive: dict):
             for rate in rates
         ]
         means = [(r, statistics.mean(x)) for r, x in zip(rates, losses) if None not in x]
-        right.plot(*zip(*means), "o-", color=f"C{number}", markersize=3, linewidth=1)
-    seeds = len(archive["settings"]["seeds"])
+        right.plot(*lines(means), "o-", color=f"C{number}", markersize=3, linewidth=1)
     left.set(xlabel="step", ylabel="loss of the batches [nats]", title="best rate of each")
     left.legend(fontsize=8, ncols=2)
     right.set(xscale="log", yscale="log", xlabel="rate", ylabel="loss on validation [nats]")
     right.set_title("all rates")
-    drawn.suptitle(f"means of {seeds} seeds", fontsize=10)
+    drawn.suptitle(f"means of {name_seeds(archive)}", fontsize=10)
     for axis in (left, right):
         axis.set(ylim=(0.35, 3.5), yticks=[0.4, 0.6, 1, 2, 3], yticklabels=[0.4, 0.6, 1, 2, 3])
         axis.minorticks_off()

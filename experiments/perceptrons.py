@@ -133,19 +133,14 @@ def table(archive: dict) -> str:
     found = {part: [x for x in archive["results"] if x["part"] == part] for part in RUNS}
     ratios = [x["mistakes"] / x["bound"] for x in found["mistakes"] if x["separable"]]
     accuracy = mean_accuracy(found["accuracy"])
-    most = max(accuracy)
     rows = [("system", "measured", "found")]
     total, right = (sum(x[name] for x in found["truth tables"]) for name in ("functions", "right"))
-    bits = max(x["inputs"] for x in found["truth tables"])
+    bits = max((x["inputs"] for x in found["truth tables"]), default=0)
     rows.append(("threshold units", f"functions of 1 to {bits} bits", f"{right:,} of {total:,}"))
-    rows.append(
-        (
-            "perceptron",
-            f"mistakes / bound, {len(ratios)} separable runs",
-            f"{min(ratios):.2f} - {max(ratios):.2f}",
-        )
-    )
-    for features in sorted({0, 256, most} & accuracy.keys()):
+    if ratios:
+        what = f"mistakes / bound, {len(ratios)} separable runs"
+        rows.append(("perceptron", what, f"{min(ratios):.2f} - {max(ratios):.2f}"))
+    for features in sorted({0, 256, *sorted(accuracy)[-1:]} & accuracy.keys()):
         name = f"{features:,} random features" if features else "the retina itself"
         percent = f"{100 * accuracy[features]:.1f} %"
         rows.append((f"perceptrons on {name}", "test accuracy on the digits", percent))
@@ -155,7 +150,7 @@ def table(archive: dict) -> str:
     for x in found["Madaline"]:
         name = f"Madaline, {x['hidden']} hidden units"
         rows.append((name, f"parity of {x['inputs']} bits", f"{x['solved']} of {x['starts']}"))
-    for method in ("logistic regression", "linear SVM"):
+    for method in dict.fromkeys(x["method"] for x in found["linear"]):
         excess = max(abs(x["excess"]) for x in found["linear"] if x["method"] == method)
         rows.append((method, "objective / scikit-learn's - 1, at most", f"{excess:.0e}"))
     modules = [("gradient by hand", "off JAX's", "off central differences", "as printed")]
@@ -185,8 +180,9 @@ def figure(archive: dict):
         lines = [(x["bound"], x["mistakes"]) for x in separable if x["features"] == features]
         name = f"{features} features" if features else "the retina itself"
         axes[0].plot(*zip(*lines), "o", label=name)
-    ends = min(x["mistakes"] for x in separable), max(x["bound"] for x in separable)
-    axes[0].plot(ends, ends, "k-", linewidth=1, label="the bound")
+    if separable:
+        ends = min(x["mistakes"] for x in separable), max(x["bound"] for x in separable)
+        axes[0].plot(ends, ends, "k-", linewidth=1, label="the bound")
     axes[0].set(xscale="log", yscale="log", xlabel="(R / gamma)²", ylabel="mistakes")
     axes[0].set_title("even and odd digits, until none is wrong")
     accuracy = mean_accuracy(found["accuracy"])
@@ -210,7 +206,8 @@ def figure(archive: dict):
     axes[2].set(xscale="log", yscale="log", xlabel="epoch", ylabel="distance / length")
     axes[2].set_title("Adaline and the least-squares solution")
     for axis in axes:
-        axis.legend(fontsize=8)
+        if axis.has_data():  # of what is archived up to now
+            axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return drawn
 

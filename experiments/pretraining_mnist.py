@@ -32,7 +32,7 @@ from cases import (
     run_from_shell,
 )
 from pretraining_networks import NETWORKS, PRINTED, SCALED, SMALL, scale_units
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 import convnets
 
@@ -224,7 +224,7 @@ def table(archive: dict) -> str:
     printed = ", ".join(f"{PRINTED[network]} % ({network})" for network in networks)
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
-        f"{len(archive['settings']['seeds'])} seeds; held: only the classifier saw labels. "
+        f"{name_seeds(archive)}; held: only the classifier saw labels. "
         f"Points gained by pre-training (network, labels), seed for seed on the same labels: "
         f"{gained or 'none yet'}. "
         f"Printed for pre-trained ones in Ranzato's lecture: {printed}."

@@ -21,7 +21,7 @@ from functools import partial
 from archive import summarize_run
 from cases import Common, can_go_on, load_mnist, require_whole, run_cases, run_from_shell
 from pretraining_networks import create_conv
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 import convnets
 from convnets.ops import AUGMENTATIONS
@@ -132,7 +132,7 @@ def table(archive: dict) -> str:
         rows.append((str(count), *found))
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "
-        f"{len(archive['settings']['seeds'])} seeds; each has other labels, the same for all ways."
+        f"{name_seeds(archive)}; each has other labels, the same for all ways."
     )
 
 

@@ -21,7 +21,7 @@ from functools import partial
 import jax
 from archive import summarize_run
 from cases import Common, load_mnist, require_known, require_whole, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 import convnets
 from convnets.models import Classifier
@@ -168,7 +168,7 @@ def table(archive: dict) -> str:
     count = archive["settings"]["labels"]
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in % on MNIST with {count} labels "
-        f"of each class, mean of {len(archive['settings']['seeds'])} seeds. Filters, random "
+        f"of each class, mean of {name_seeds(archive)}. Filters, random "
         "or learned without labels, are held under the classifier, or refined with it."
     )
 

@@ -34,7 +34,7 @@ from cases import (
     run_cases,
     run_from_shell,
 )
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 import convnets
 
@@ -131,11 +131,10 @@ def table(archive: dict) -> str:
         ages = add_staleness(lines)
         mean = sum(age * many for age, many in ages.items()) / max(1, sum(ages.values()))
         rows.append((way, str(workers), error, seconds, f"{mean:.2f}" if ages else ""))
-    seeds = len(archive["settings"]["seeds"])
     return (
-        f"{format_table(rows)}\n\n{origin(archive)} Means over {seeds} seed(s), seconds their "
-        "median, from the first evaluation on. All workers share the cores: more of them are no "
-        "faster here, and what is shown is what staleness and local steps do to the error."
+        f"{format_table(rows)}\n\n{origin(archive)} Means over {name_seeds(archive)}, seconds "
+        "their median, from the first evaluation on. All workers share the cores: more of them are "
+        "no faster here, and what is shown is what staleness and local steps do to the error."
     )
 
 

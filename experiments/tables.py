@@ -13,6 +13,16 @@ def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
 
 
+def name_seeds(archive: dict) -> str:
+    """How many seeds have been archived.
+
+    >>> name_seeds({"results": [{"seed": 0}, {"seed": 0}, {"seed": 2}]})
+    '2 seeds'
+    """
+    count = len({result["seed"] for result in archive["results"]})
+    return f"{count} seed{'s' * (count != 1)}"
+
+
 def origin(archive: dict, data: str = "") -> str:
     """A sentence: the command, the hardware, the versions and the date of an archived result.
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import Common, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 
 from convnets.layers import normal, sigmoid
 from convnets.models.perceptron import DenseLayers
@@ -100,11 +100,7 @@ def table(archive: dict) -> str:
         errors = dict(middle(archive, target))
         name = target.replace("|", "\\|")  # a bar would end the cell
         rows.append((name, *(f"{errors[width]:.1e}" for width in shown)))
-    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {count_seeds(archive)} seeds."
-
-
-def count_seeds(archive: dict) -> int:
-    return len(archive["settings"]["seeds"])
+    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {name_seeds(archive)}."
 
 
 def figure(archive: dict):
@@ -123,7 +119,7 @@ def figure(archive: dict):
     left.legend()
     for target in TARGETS:
         right.loglog(*zip(*middle(archive, target)), "o-", markersize=3, label=target)
-    right.set(title=f"median of {count_seeds(archive)} seeds", xlabel="hidden units")
+    right.set(title=f"median of {name_seeds(archive)}", xlabel="hidden units")
     right.set_ylabel("largest error on [-1, 1]")
     right.grid(alpha=0.3)
     right.legend()

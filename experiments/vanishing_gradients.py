@@ -21,7 +21,7 @@ from functools import partial
 
 import flax.linen as nn
 from cases import Common, require_known, run_cases, run_from_shell
-from tables import format_table, origin
+from tables import format_table, name_seeds, origin
 from trainings import (
     compile_on,
     initial_state,
@@ -159,7 +159,7 @@ def table(archive: dict) -> str:
                 f"{middle(archive, stack, lambda result: result['last_loss']):.3f}",
             )
         )
-    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {len(settings['seeds'])} seeds."
+    return f"{format_table(rows)}\n\n{origin(archive)} Medians of {name_seeds(archive)}."
 
 
 def figure(archive: dict):

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import convnets
-from convnets import Member, predict_committee
+from convnets import Member, UserError, predict_committee
 
 
 def member(seed, shape, num_classes=3, preprocess=None):
@@ -55,6 +55,11 @@ def test_members_that_do_not_fit_are_refused():
     fewer = first._replace(preprocess=lambda images: images[1:])
     with pytest.raises(ValueError, match="member 0 made 4 images of 5"):
         predict_committee([fewer], IMAGES)
+    with pytest.raises(ValueError, match="member 0 made no images of 5"):
+        predict_committee([first._replace(preprocess=lambda images: None)], IMAGES)
+    for wrong in [(first.model, first.state)], first, [Member(first.state, first.model)]:
+        with pytest.raises(UserError, match="number 0 is none"):
+            predict_committee(wrong, IMAGES)
     loud = first._replace(preprocess=lambda images: images.astype(np.float32))
     with pytest.raises(ValueError, match=r"floats in \[0, 1\]"):
         predict_committee([loud], IMAGES)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import convnets
 from convnets.data import batch_indices
-from convnets.training import optimizers, reporting
+from convnets.training import journal, optimizers, reporting
 
 from .small_runs import (
     LINEAR,
@@ -273,3 +273,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step():
 
     with pytest.raises(convnets.NotFiniteError, match="loss of step 1 is nan"):
         fit(augment=spoil)
+
+
+def test_a_last_update_that_diverges_is_said_and_not_saved(tmp_path):
+    options = {"optimizer": "sgd", "schedule": "constant", "learning_rate": 1e38, "steps": 1}
+    with pytest.raises(convnets.NotFiniteError, match="test loss after step 1 is nan; there is no"):
+        fit(**options, workdir=tmp_path)
+    (line,) = [line for line in journal.read_metrics(tmp_path) if "test_loss" in line]
+    assert np.isnan(line["test_loss"])

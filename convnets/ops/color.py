@@ -66,12 +66,13 @@ def adjust_hue(image, turns):
       image: `[H, W, 3]`, floats in [0, 1].
       turns: 1/3 makes red green.
 
-    Raises: UserError for another number of channels.
+    Raises: UserError for another number of channels, TypeError for integers.
 
     >>> adjust_hue(jnp.array([[[1.0, 0.0, 0.0]]]), 1 / 3).round(3).ravel().tolist()
     [0.0, 1.0, 0.0]
     """
     require_colors("hue", image)
+    require_floats(image, "adjust_hue")
     value = image.max(-1, keepdims=True)
     chroma = value - image.min(-1, keepdims=True)
     red, green, blue = (image[..., i : i + 1] for i in range(3))
@@ -149,7 +150,8 @@ def pca_noise(key, image, *, std=0.1, eigenvalues=EIGENVALUES, eigenvectors=EIGE
 
     Returns: `[H, W, 3]`.
 
-    Raises: ValueError for a negative deviation, UserError for other than three channels.
+    Raises: ValueError for a negative deviation, UserError for other than three channels, TypeError
+    for integers.
 
     Reference: Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional
     neural networks", section 4.1. Differs: clipped to [0, 1].
@@ -160,6 +162,7 @@ def pca_noise(key, image, *, std=0.1, eigenvalues=EIGENVALUES, eigenvectors=EIGE
     """
     require_not_negative(std=std)
     require_colors("color noise", image)
+    require_floats(image, "pca_noise")
     amounts = std * jax.random.normal(key, (3,)) * jnp.asarray(eigenvalues)
     vectors = jnp.asarray(eigenvectors)
     # Not as a reduction: the XLA of jaxlib 0.10.2 fuses that with what follows, and on the CPU

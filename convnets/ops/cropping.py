@@ -5,8 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from .convolution import as_pair
-from .requirements import require_between, require_range
+from .convolution import as_pair, require_floats
+from .requirements import require_between, require_positive, require_range
 from .resizing import resize_part
 
 ATTEMPTS = 10  # draws of an area and an aspect
@@ -28,7 +28,7 @@ def random_resized_crop(key, image, *, size, area=(0.08, 1.0), aspect=(3 / 4, 4 
 
     Returns: `[*size, C]`.
 
-    Raises: ValueError for an impossible area or aspect.
+    Raises: ValueError for an impossible area, aspect or size, TypeError for integers.
 
     Reference: Szegedy et al. 2014, "Going deeper with convolutions", section 6, as torchvision's
     `RandomResizedCrop` does it.
@@ -36,6 +36,8 @@ def random_resized_crop(key, image, *, size, area=(0.08, 1.0), aspect=(3 / 4, 4 
     >>> random_resized_crop(jax.random.key(0), jnp.ones((40, 50, 3)), size=32).shape
     (32, 32, 3)
     """
+    require_floats(image, "random_resized_crop")
+    require_positive(size=min(as_pair(size)))
     height, width, _ = image.shape
     draws = jax.random.uniform(key, (ATTEMPTS, 4))
     (top, left, bottom, right), fits = draw_part(draws, height, width, area=area, aspect=aspect)
@@ -94,7 +96,7 @@ def random_erasing(
 
     Returns: `[H, W, C]`.
 
-    Raises: ValueError for an option out of its range.
+    Raises: ValueError for an option out of its range, TypeError for integers.
 
     Reference: Zhong et al. 2017, "Random erasing data augmentation", algorithm 1. Differs: the
     logarithm of the aspect is uniform, so that tall and wide are equally likely; after ten
@@ -104,6 +106,7 @@ def random_erasing(
     Array(0., dtype=float32)
     """
     require_between(0, 1, probability=probability, fill=0 if fill is None else fill)
+    require_floats(image, "random_erasing")
     height, width, _ = image.shape
     where, what = jax.random.split(key)
     draws = jax.random.uniform(where, (1 + ATTEMPTS, 4))

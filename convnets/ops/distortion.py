@@ -155,8 +155,12 @@ def _gaussian_matrix(count, sigma, dtype):
 def _draw_affine(key, height, width, max_shift, max_degrees, scale, max_shear):
     """The displacement of one affine distortion, drawn as `affine` says."""
     # Not `as_pair`, which is of whole pixels: a shift may be a fraction of one.
-    shifts = max_shift if isinstance(max_shift, Sequence) else (max_shift, max_shift)
-    require_not_negative(max_shift=min(shifts), max_degrees=max_degrees, max_shear=max_shear)
+    shifts = tuple(max_shift) if isinstance(max_shift, Sequence) else (max_shift, max_shift)
+    if len(shifts) != 2:
+        raise ValueError(f"max_shift is a number or one for each of H and W, came {max_shift}")
+    for shift in shifts:
+        require_not_negative(max_shift=shift)
+    require_not_negative(max_degrees=max_degrees, max_shear=max_shear)
     require_range(0, math.inf, scale=scale)
     draws = jax.random.uniform(key, (6,), minval=-1, maxval=1)
     middle, spread = (scale[1] + scale[0]) / 2, (scale[1] - scale[0]) / 2

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 
 from ..errors import UserError
 from . import collective
+from .convolution import require_floats
 from .cropping import rectangle
-from .requirements import require_positive
+from .requirements import require_positive, require_same_shape
 
 
 def mixup(key, image, partner, *, alpha=0.2):
     """`share image + (1 - share) partner`, with the share drawn from Beta(alpha, alpha).
 
-    Raises: ValueError for an alpha that is not positive.
+    Raises: ValueError for an alpha that is not positive, TypeError for integers, UserError for a
+    partner of another shape.
 
     Reference: Zhang et al. 2018, "mixup: beyond empirical risk minimization", equation 1; alpha as
     for ImageNet, section 3.1. Differs: each example draws its own share, not the batch one.
@@ -26,6 +28,8 @@ def mixup(key, image, partner, *, alpha=0.2):
     True
     """
     require_positive(alpha=alpha)
+    require_floats(image, "mixup")
+    require_same_shape("mixup", image, partner)
     share = _draw_share(key, alpha)
     own = share.astype(image.dtype)
     return own * image + (1 - own) * partner, share
@@ -38,7 +42,7 @@ def cutmix(key, image, partner, *, alpha=1.0):
     its center is any pixel, and what lies outside of the image is cut off. The share is the part of
     the image that is still its own.
 
-    Raises: ValueError for an alpha that is not positive.
+    Raises: ValueError for an alpha that is not positive, UserError for a partner of another shape.
 
     Reference: Yun et al. 2019, "CutMix: regularization strategy to train strong classifiers with
     localizable features", equations 1 and 2, and appendix A. Differs: as in `mixup`.
@@ -48,6 +52,7 @@ def cutmix(key, image, partner, *, alpha=1.0):
     True
     """
     require_positive(alpha=alpha)
+    require_same_shape("cutmix", image, partner)
     height, width, _ = image.shape
     for_share, for_place = jax.random.split(key)
     side = jnp.sqrt(1 - _draw_share(for_share, alpha))

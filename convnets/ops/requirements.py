@@ -66,3 +66,29 @@ def require_colors(name, image):
     """Raises UserError for an image `[H, W, C]` of other than three channels."""
     if image.shape[-1] != 3:
         raise UserError(f"{name} is for images of 3 channels, came {image.shape[-1]}")
+
+
+def require_same_shape(name, image, partner):
+    """Raises UserError for a partner of another shape than the image.
+
+    >>> import jax.numpy as jnp
+    >>> require_same_shape("mixup", jnp.ones((2, 3, 1)), jnp.ones((2, 4, 1)))
+    Traceback (most recent call last):
+    convnets.errors.UserError: mixup is of two images of one shape, came (2, 3, 1) and (2, 4, 1)
+    """
+    if image.shape != partner.shape:
+        raise UserError(
+            f"{name} is of two images of one shape, came {image.shape} and {partner.shape}"
+        )
+
+
+def require_batch(name, images):
+    """Raises UserError for images that are not `[B, H, W, C]`.
+
+    >>> import jax.numpy as jnp
+    >>> require_batch("ten_crop", jnp.ones((2, 3, 1)))
+    Traceback (most recent call last):
+    convnets.errors.UserError: ten_crop is of images [B, H, W, C], came (2, 3, 1)
+    """
+    if images.ndim != 4:
+        raise UserError(f"{name} is of images [B, H, W, C], came {images.shape}")

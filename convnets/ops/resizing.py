@@ -19,6 +19,8 @@ def resize_part(image, box, height, width):
 
     Returns: `[height, width, C]`. Two products with matrices, one for each axis.
 
+    Raises: TypeError for integers.
+
     Reference: the triangle by which Pillow, torchvision and `tf.image.resize` resize with
     antialiasing.
 
@@ -26,6 +28,7 @@ def resize_part(image, box, height, width):
     >>> (7 * resize_part(image, (0, 0, 1, 4), 1, 2).ravel()).round().tolist()
     [5.0, 16.0]
     """
+    require_floats(image, "resize_part")
     top, left, bottom, right = box
     rows = resizing_matrix(top, bottom, height, image.shape[0]).astype(image.dtype)
     columns = resizing_matrix(left, right, width, image.shape[1]).astype(image.dtype)

@@ -4,15 +4,18 @@ import jax.numpy as jnp
 
 from ..errors import UserError
 from .convolution import as_pair
-from .requirements import require_not_negative
+from .requirements import require_batch, require_not_negative
 
 
 def flip_views(images):
     """The images `[B, H, W, C]` and their mirror images: `[2, B, H, W, C]`.
 
+    Raises: UserError for one image alone.
+
     >>> flip_views(jnp.arange(2.0).reshape(1, 1, 2, 1)).reshape(2, 2).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
+    require_batch("flip_views", images)
     return jnp.stack([images, images[:, :, ::-1]])
 
 
@@ -20,12 +23,13 @@ def shift_views(images, pixels: int = 1):
     """The images `[B, H, W, C]`, and moved up, down, to the left and to the right by some pixels,
     with the border repeated where they leave it: `[5, B, H, W, C]`.
 
-    Raises: ValueError for fewer pixels than none.
+    Raises: ValueError for fewer pixels than none, UserError for one image alone.
 
     >>> shift_views(jnp.arange(3.0).reshape(1, 1, 3, 1))[3:].reshape(2, 3).tolist()
     [[1.0, 2.0, 2.0], [0.0, 0.0, 1.0]]
     """
     require_not_negative(pixels=pixels)
+    require_batch("shift_views", images)
     height, width = images.shape[1:3]
     framed = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
     far = 2 * pixels
@@ -43,7 +47,7 @@ def ten_crop(images, size):
     Returns: `[10, B, *size, C]`: top left, top right, bottom left, bottom right, center; then these
     mirrored.
 
-    Raises: UserError for parts larger than the images.
+    Raises: UserError for parts larger than the images, and for one image alone.
 
     Reference: Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional
     neural networks", section 4.1: parts of 224x224 pixels out of 256x256.
@@ -51,6 +55,7 @@ def ten_crop(images, size):
     >>> ten_crop(jnp.zeros((2, 256, 256, 3)), 224).shape
     (10, 2, 224, 224, 3)
     """
+    require_batch("ten_crop", images)
     rows, columns = as_pair(size)
     bottom, right = images.shape[1] - rows, images.shape[2] - columns
     if min(bottom, right) < 0 or min(rows, columns) < 1:

@@ -10,6 +10,7 @@ import errno
 import functools
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -268,8 +269,9 @@ def _ignore_abandoned_futures() -> None:
 
 def score(metrics: dict) -> tuple[float, float]:
     """What makes a checkpoint the best: accuracy on validation, where that is measured, then the
-    smaller loss."""
-    return metrics.get("validation_accuracy", 0.0), -metrics["validation_loss"]
+    smaller loss; one that is no number is larger than all."""
+    loss = metrics["validation_loss"]
+    return metrics.get("validation_accuracy", 0.0), -math.inf if math.isnan(loss) else -loss
 
 
 def _causes(error, numbers) -> list[str]:

@@ -95,16 +95,17 @@ CONFIG = {
 
 
 def append(workdir, line: dict) -> None:
-    """Adds one line to `metrics.jsonl`, so that it survives the process from here on."""
+    """Adds one line to `metrics.jsonl`, so that it survives the process from here on. What is not
+    finite is null there: JSON has no other word for it."""
     try:
         with open(Path(workdir) / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_to_text(line))
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
 
 
 def read_metrics(workdir) -> list[dict]:
-    """The whole lines of `metrics.jsonl`; a torn last line is left out.
+    """The whole lines of `metrics.jsonl`, with NaN for null; a torn last line is left out.
 
     Raises: UserError for any other line that is none of a run's.
     """
@@ -118,10 +119,11 @@ def read_metrics(workdir) -> list[dict]:
     lines = []
     for number, text in enumerate(whole.splitlines(), 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
+            lines.append({name: math.nan if x is None else x for name, x in line.items()})
             if not isinstance(lines[-1]["step"], int):
                 raise TypeError("a step is an integer")
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"line {number} of {path} is not a run's; remove it to go on"
             ) from error
@@ -134,8 +136,17 @@ def rewind(workdir, step: int) -> list[dict]:
     path = Path(workdir) / "metrics.jsonl"
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        temporary.write_text("".join(map(_to_text, lines)))
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}") from error
     return lines
+
+
+def _to_text(line: dict) -> str:
+    """A line of `metrics.jsonl`, with its end."""
+    numbers = {
+        name: None if isinstance(x, float) and not math.isfinite(x) else x
+        for name, x in line.items()
+    }
+    return json.dumps(numbers, allow_nan=False) + "\n"

@@ -70,7 +70,8 @@ class TrainingOptions(ServerOptions):
     """Factors of the learning rate by patterns of paths, as backbone/* 0.1; the first match holds.
     In Python a dict too."""
     freeze: tuple[str, ...] = ()
-    """Patterns of the paths of parameters that stay as they are, as backbone/*."""
+    """Patterns of the paths of parameters that stay as they are, as backbone/*. The averages of
+    batch norm still follow the images; --freeze-batch-norm keeps those."""
     sam: float | None = None
     """Radius of sharpness-aware minimization, such as 0.05; a step takes two gradients' time."""
     ema: float | None = None

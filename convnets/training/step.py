@@ -88,7 +88,7 @@ def update(
     if ema is not None:
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         new = {"params": params, "batch_stats": batch_stats}
-        average = jax.tree.map(lambda old, x: decay * old + (1 - decay) * x, state.ema, new)
+        average = jax.tree.map(lambda old, x: old + (1 - decay) * (x - old), state.ema, new)
     return state.replace(
         step=state.step + 1,
         params=params,

@@ -44,8 +44,9 @@ def test_curves_go_to_the_last_step_of_one_schedule():
 @pytest.mark.parametrize(
     ("models", "lines"),
     [
-        (["cifar_plain20"], [["20"], []]),
-        (["cifar_plain56", "cifar_resnet20", "cifar_plain20"], [["20", "56"], ["20"]]),
+        (["cifar_plain20"], [["20"], [], []]),
+        (["cifar_plain56", "cifar_resnet20", "cifar_plain20"], [["20", "56"], ["20"], []]),
+        (["cifar_resnet20, zeros", "cifar_resnet44"], [[], ["44"], ["20"]]),
     ],
 )
 def test_the_figure_can_be_drawn_of_a_part(models, lines):

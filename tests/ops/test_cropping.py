@@ -83,3 +83,9 @@ def test_erasing_fills_with_noise_or_not_at_all():
         jax.random.key(1), flat, probability=1.0, area=(0.5, 0.5), aspect=(1, 1)
     )
     np.testing.assert_array_equal(kept, flat)
+
+
+@pytest.mark.parametrize("size", [0, (4, -1)])
+def test_a_size_without_pixels_is_refused(size):
+    with pytest.raises(ValueError, match="size must be positive"):
+        ops.image.random_resized_crop(jax.random.key(0), np.ones((4, 4, 1), np.float32), size=size)

@@ -143,3 +143,9 @@ def spread_over(values, low, high):
     assert ranks[-1] < 1 + 1e-3
     distance = abs(ranks - (np.arange(len(ranks)) + 0.5) / len(ranks)).max()
     assert distance < 2.23 / np.sqrt(len(ranks))
+
+
+@pytest.mark.parametrize("max_shift", [(1, 2, 3), (1,), (1, float("nan")), (1, float("inf")), -1])
+def test_shifts_that_are_none_are_refused(max_shift):
+    with pytest.raises(ValueError, match="max_shift"):
+        ops.image.affine(jax.random.key(0), np.ones((4, 4, 1), np.float32), max_shift=max_shift)

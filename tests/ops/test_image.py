@@ -211,3 +211,19 @@ def test_half_precision_stays_half_precision(name):
     assert (found.shape, found.dtype) == (half.shape, half.dtype)
     for mix in ops.image.MIXES.values():
         assert jax.eval_shape(mix, jax.random.key(0), half, half)[0].dtype == half.dtype
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.image.mixup(jax.random.key(0), x, x),
+        lambda x: ops.image.random_resized_crop(jax.random.key(0), x, size=4),
+        lambda x: ops.image.random_erasing(jax.random.key(0), x),
+        lambda x: ops.image.resize_part(x, (0, 0, 4, 4), 2, 2),
+        lambda x: ops.image.pca_noise(jax.random.key(0), x),
+        lambda x: ops.image.adjust_hue(x, 0.5),
+    ],
+)
+def test_what_computes_with_pixels_refuses_bytes(function):
+    with pytest.raises(TypeError, match="expected floats, came uint8"):
+        function(jnp.ones((8, 8, 3), jnp.uint8))

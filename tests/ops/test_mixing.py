@@ -59,3 +59,9 @@ def test_neighbors_are_partners():
     np.testing.assert_array_equal(ops.image.swap_neighbors(jnp.asarray(x)), x[np.arange(6) ^ 1])
     with pytest.raises(UserError, match="in pairs: 3 on one device is an odd number"):
         ops.image.swap_neighbors(jnp.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("mix", [ops.image.mixup, ops.image.cutmix])
+def test_a_partner_of_another_shape_is_refused(mix, keys):
+    with pytest.raises(UserError, match=r"one shape, came \(4, 4, 1\) and \(1, 4, 1\)"):
+        mix(keys[0], jnp.ones((4, 4, 1)), jnp.ones((1, 4, 1)))

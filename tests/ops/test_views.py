@@ -46,3 +46,12 @@ def test_ten_crop_is_corners_and_center_and_their_mirror_images(size):
 def test_parts_that_do_not_fit_are_refused(size):
     with pytest.raises(UserError, match="do not fit into images of 9x12"):
         ops.image.ten_crop(IMAGES, size)
+
+
+@pytest.mark.parametrize(
+    "views",
+    [ops.image.flip_views, ops.image.shift_views, lambda images: ops.image.ten_crop(images, 2)],
+)
+def test_one_image_alone_is_refused(views):
+    with pytest.raises(UserError, match=r"images \[B, H, W, C\], came \(9, 12, 3\)"):
+        views(IMAGES[0])

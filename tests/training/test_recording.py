@@ -27,6 +27,14 @@ def test_evaluations_without_a_new_best_are_counted_in_a_row():
     assert record.stopped is None
 
 
+def test_a_loss_that_is_no_number_is_the_worst():
+    record = Record(patience=2)
+    losses = [float("nan"), 2.0, 1.0, float("nan"), 1.5]
+    found = [record.is_best({"validation_loss": loss}) for loss in losses]
+    assert found == [True, True, True, False, False]  # the first has nothing before it
+    assert record.stopped
+
+
 @pytest.mark.parametrize(("patience", "stops"), [(1, True), (2, True), (3, False), (None, False)])
 def test_the_count_goes_on_from_a_checkpoint(patience, stops):
     saved = Saved()
