@@ -106,9 +106,9 @@ def create_optimizer(
     Ginsburg 2017, algorithm 1 (LARS); You et al. 2020, algorithm 2 (LAMB, φ the identity); Jordan
     2024 (Muon). Differs: AdaGrad's and RMSProp's roots are guarded by Optax's epsilon against
     division by zero (1e-7 and 1e-8 below the root), which shortens steps along gradients of less
-    than about 3e-4 and 1e-3; where LARS decays, the norm below is that of the decayed gradient, not the
-    sum of two norms; biases and the like have no trust ratio, as in the authors' programs, nor has
-    a kernel of zeros.
+    than about 3e-4 and 1e-3; where LARS decays, the norm below is that of the decayed gradient, not
+    the sum of two norms; biases and the like have no trust ratio, as in the authors' programs, nor
+    has a kernel of zeros.
 
     >>> import jax.numpy as jnp
     >>> optimizer = create_optimizer("momentum", 0.1)
