@@ -1,8 +1,9 @@
-"""Plain networks get worse with depth, in training too; residual ones do not, begun as identities.
+"""Plain networks get worse with depth, in training too, and residual ones by far less.
 
 Command:    python experiments/plain_versus_residual.py --data-dir DIR   (DIR holds TFDS's cifar10)
 Hardware:   see results/plain_versus_residual.json
-Minutes:    see there; the paper's own schedule is `--steps 64000`
+Minutes:    see there, on a core that did other work besides; the paper's own schedule is
+            `--steps 64000`
 Reference:  He, Zhang, Ren, Sun 2015, "Deep residual learning", section 4.2, figure 6 and table 6:
             test error 8.75, 7.51, 7.17, 6.97 % of ResNet-20, 32, 44, 56 after 64,000 steps
 Ours:       see the figure of README.md, made from results/plain_versus_residual.json

@@ -22,9 +22,20 @@ def test_56_plain_layers_learn_less_than_20():
     assert training_error(archive, "cifar_plain56") > training_error(archive, "cifar_plain20")
 
 
-def test_56_residual_layers_learn_more_than_20():
+def test_56_residual_layers_begun_as_identities_learn_more_than_20():
     archive, _ = read_part("plain_versus_residual")
-    assert training_error(archive, "cifar_resnet56") < training_error(archive, "cifar_resnet20")
+    deep, shallow = (training_error(archive, f"cifar_resnet{depth}, zeros") for depth in (56, 20))
+    assert deep < shallow
+
+
+def test_begun_as_in_the_paper_56_are_behind_by_less_than_plain_ones():
+    """In a twentieth of the paper's steps, which README.md says."""
+    archive, _ = read_part("plain_versus_residual")
+    plain, residual = (
+        training_error(archive, f"cifar_{family}56") - training_error(archive, f"cifar_{family}20")
+        for family in ("plain", "resnet")
+    )
+    assert 0 < residual < plain / 2
 
 
 def test_curves_go_to_the_last_step_of_one_schedule():
