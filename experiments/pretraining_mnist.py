@@ -32,7 +32,7 @@ from cases import (
     run_from_shell,
 )
 from pretraining_networks import NETWORKS, PRINTED, SCALED, SMALL, scale_units
-from tables import format_table, name_seeds, origin
+from tables import format_mean, format_table, name_seeds, origin
 
 import convnets
 
@@ -201,11 +201,6 @@ def gains(archive: dict, network: str, labels: int) -> list[float]:
     return [before - after for before, after in zip(random, learned)]
 
 
-def describe(found: list[float]) -> str:
-    spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.2f}{spread}"
-
-
 def table(archive: dict) -> str:
     """The table of README.md."""
     networks = [x for x in NETWORKS if any(line["network"] == x for line in archive["results"])]
@@ -214,10 +209,10 @@ def table(archive: dict) -> str:
     rows = [("MNIST, labels", *(f"{network}, {way}" for network, way in columns))]
     for count in counts:
         found = [errors(archive, network, count, *WAYS[way]) for network, way in columns]
-        rows.append((f"{count or 60000:,}", *(describe(x) if x else "" for x in found)))
+        rows.append((f"{count or 60000:,}", *(format_mean(x) if x else "" for x in found)))
     found = {(x, count): gains(archive, x, count) for x in networks for count in counts}
     gained = ", ".join(
-        f"{describe(points)} ({network}, {count or 60000:,})"
+        f"{format_mean(points)} ({network}, {count or 60000:,})"
         for (network, count), points in found.items()
         if points
     )

@@ -15,13 +15,12 @@ views. All see as many labeled images in as many steps, with the same augmentati
 """
 
 import dataclasses
-import statistics
 from functools import partial
 
 from archive import summarize_run
 from cases import Common, can_go_on, load_mnist, require_whole, run_cases, run_from_shell
 from pretraining_networks import create_conv
-from tables import format_table, name_seeds, origin
+from tables import format_mean, format_table, name_seeds, origin
 
 import convnets
 from convnets.ops import AUGMENTATIONS
@@ -127,8 +126,7 @@ def table(archive: dict) -> str:
         found = []
         for way in WAYS:
             each = errors(archive, count, way)
-            spread = f" ± {statistics.stdev(each):.2f}" if len(each) > 1 else ""
-            found.append(f"{statistics.mean(each):.2f}{spread}" if each else "")
+            found.append(format_mean(each) if each else "")
         rows.append((str(count), *found))
     return (
         f"{format_table(rows)}\n\n{origin(archive)} Test error in %, mean and deviation of "

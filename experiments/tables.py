@@ -1,5 +1,7 @@
 """Tables in Markdown, and the sentence that says where their numbers come from."""
 
+import statistics
+
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
     """A table in Markdown; the first row is its head, and all columns but the first are numbers."""
@@ -11,6 +13,16 @@ def format_table(rows: list[tuple[str, ...]]) -> str:
 def format_rate(rate: float) -> str:
     """Three digits at least."""
     return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+
+
+def format_mean(numbers: list[float]) -> str:
+    """The mean and, of more than one, the deviation.
+
+    >>> format_mean([1.0, 2.0]), format_mean([1.0])
+    ('1.50 ± 0.71', '1.00')
+    """
+    spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
+    return f"{statistics.mean(numbers):.2f}{spread}"
 
 
 def name_seeds(archive: dict) -> str:

@@ -103,9 +103,13 @@ def as_padding(padding: Padding) -> tuple[Pair, Pair]:
 
 def require_images(x, name: str):
     """Refuse what is no batch of float images: bytes would be computed with, and wrongly."""
-    if x.ndim != 4:
-        raise ValueError(f"{name}: expected images [B, H, W, C], came shape {x.shape}")
+    require_batch(x, name)
     require_floats(x, name)
+
+
+def require_batch(x, name: str):
+    if x.ndim != 4:
+        raise UserError(f"{name}: expected images [B, H, W, C], came shape {x.shape}")
 
 
 def require_floats(x, name: str):

@@ -80,15 +80,3 @@ def require_same_shape(name, image, partner):
         raise UserError(
             f"{name} is of two images of one shape, came {image.shape} and {partner.shape}"
         )
-
-
-def require_batch(name, images):
-    """Raises UserError for images that are not `[B, H, W, C]`.
-
-    >>> import jax.numpy as jnp
-    >>> require_batch("ten_crop", jnp.ones((2, 3, 1)))
-    Traceback (most recent call last):
-    convnets.errors.UserError: ten_crop is of images [B, H, W, C], came (2, 3, 1)
-    """
-    if images.ndim != 4:
-        raise UserError(f"{name} is of images [B, H, W, C], came {images.shape}")

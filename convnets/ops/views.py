@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from ..errors import UserError
-from .convolution import as_pair
-from .requirements import require_batch, require_not_negative
+from .convolution import as_pair, require_batch
+from .requirements import require_not_negative
 
 
 def flip_views(images):
@@ -15,7 +15,7 @@ def flip_views(images):
     >>> flip_views(jnp.arange(2.0).reshape(1, 1, 2, 1)).reshape(2, 2).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    require_batch("flip_views", images)
+    require_batch(images, "flip_views")
     return jnp.stack([images, images[:, :, ::-1]])
 
 
@@ -29,7 +29,7 @@ def shift_views(images, pixels: int = 1):
     [[1.0, 2.0, 2.0], [0.0, 0.0, 1.0]]
     """
     require_not_negative(pixels=pixels)
-    require_batch("shift_views", images)
+    require_batch(images, "shift_views")
     height, width = images.shape[1:3]
     framed = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
     far = 2 * pixels
@@ -55,7 +55,7 @@ def ten_crop(images, size):
     >>> ten_crop(jnp.zeros((2, 256, 256, 3)), 224).shape
     (10, 2, 224, 224, 3)
     """
-    require_batch("ten_crop", images)
+    require_batch(images, "ten_crop")
     rows, columns = as_pair(size)
     bottom, right = images.shape[1] - rows, images.shape[2] - columns
     if min(bottom, right) < 0 or min(rows, columns) < 1:

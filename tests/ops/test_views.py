@@ -53,5 +53,5 @@ def test_parts_that_do_not_fit_are_refused(size):
     [ops.image.flip_views, ops.image.shift_views, lambda images: ops.image.ten_crop(images, 2)],
 )
 def test_one_image_alone_is_refused(views):
-    with pytest.raises(UserError, match=r"images \[B, H, W, C\], came \(9, 12, 3\)"):
+    with pytest.raises(UserError, match=r"images \[B, H, W, C\], came shape \(9, 12, 3\)"):
         views(IMAGES[0])
