@@ -95,26 +95,27 @@ def _receive(server, place, count, deadline, timeout):
     with contextlib.ExitStack() as stack:
         callers, connections = {}, []
         try:
-            while len(callers) < count - 1:
+            while len(callers) < count - 1 or not all(map(is_there, callers.values())):
                 index, of, connection = _accept(server, deadline)
                 if connection is None:
-                    missing = [x for x in range(1, count) if x not in callers]
+                    there = {x for x, caller in callers.items() if is_there(caller)}
+                    missing = [x for x in range(1, count) if x not in there]
                     raise UserError(
                         f"{_name(missing)} of {count} did not come within {timeout:g} s: start "
                         f"what is missing, and see that it can reach {place}"
                     )
                 stack.callback(connection.close)
                 connections.append(connection)
-                there = callers.get(index)
+                earlier = callers.get(index)
                 callers[index] = connection
                 if of != count or not 0 < index < count:
                     raise UserError(
                         f"process {index} was started as one of {of}, process 0 as one of {count}"
                     )
-                if there is not None and is_there(there):
+                if earlier is not None and is_there(earlier):
                     raise UserError(f"two processes were started as process {index} of {count}")
-                if there is not None:
-                    there.close()
+                if earlier is not None:
+                    earlier.close()
         except UserError as error:
             _answer(connections, {"error": str(error)})
             raise

@@ -41,6 +41,22 @@ def meet_all(calls, timeout=20.0):
     return outcomes
 
 
+def call_when_there(port):
+    """A connection to process 0, as soon as it listens."""
+    while True:
+        try:
+            return socket.create_connection((HOST, port))
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+
+
+def come_and_go(port):
+    """Process 1 of 3, which dies while it waits."""
+    with call_when_there(port) as connection:
+        connection.sendall(b'{"process": 1, "of": 3}\n')
+        time.sleep(0.2)
+
+
 def test_all_meet_on_loopback():
     assert meet_all([(4, index) for index in range(4)]) == [HOST] * 4
     assert meet_all([(1, 0)]) == [HOST]
@@ -112,45 +128,50 @@ def test_what_is_no_process_of_the_run_is_not_heard():
     )
     zero.start()
     for words in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", json.dumps({"process": 1}).encode(), b""):
-        while True:
-            try:
-                stranger = socket.create_connection((HOST, port))
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        stranger.sendall(words)
-        stranger.close()
+        with call_when_there(port) as stranger:
+            stranger.sendall(words)
     assert address_of(HOST, port, 2, 1, timeout=20) == HOST
     zero.join()
     assert outcomes == [HOST]
 
 
-def test_a_process_that_died_waiting_may_come_again():
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_process_that_died_waiting_may_come_again(order):
     port, outcomes = find_free_port(), []
     zero = threading.Thread(
         target=lambda: outcomes.append(address_of(HOST, port, 3, 0, timeout=20))
     )
     zero.start()
-    while True:
-        try:
-            first = socket.create_connection((HOST, port))
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    first.sendall(b'{"process": 1, "of": 3}\n')
-    time.sleep(0.2)
-    first.close()
+    come_and_go(port)
     threads = [
         threading.Thread(
             target=lambda i=i: outcomes.append(address_of(HOST, port, 3, i, timeout=20))
         )
-        for i in (1, 2)
+        for i in order
     ]
     for thread in threads:
         thread.start()
+        time.sleep(0.2)
     for thread in [zero, *threads]:
         thread.join()
     assert outcomes == [HOST] * 3
+
+
+def test_one_that_died_waiting_is_missing():
+    port, outcomes = find_free_port(), []
+
+    def wait(index):
+        with pytest.raises(UserError) as error:
+            meet(HOST, port, 3, index, timeout=2)
+        outcomes.append(str(error.value))
+
+    zero = threading.Thread(target=wait, args=(0,))
+    zero.start()
+    come_and_go(port)
+    wait(2)
+    zero.join()
+    assert len(set(outcomes)) == 1
+    assert outcomes[0].startswith("process 1 of 3 did not come")
 
 
 @pytest.mark.parametrize(
