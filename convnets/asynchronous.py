@@ -11,6 +11,7 @@ import optax
 
 from . import data, ops, parallel
 from .feeding import make_augment
+from .looking import look
 from .parallel import downpour
 from .parallel.parameter_server import create_shards, join_shards
 from .parallel.workers import Task
@@ -107,7 +108,7 @@ def train_asynchronously(plan: Plan, state: TrainState, record: Record, received
                 break
             state, report = _gather(server, state, template, number)
             record.server = downpour.saved_counts(report.shards, server.hear())
-            state = _look(plan, before, number, state, record, report, bar, progress)
+            state = _do_what_is_due(plan, before, number, state, record, report, bar, progress)
             if record.saved == number:
                 server.save()
         if signal is not None:
@@ -127,17 +128,13 @@ def _gather(server, state, template, number):
     return state, downpour.make_report([shard.counts for shard in shards], server.hear())
 
 
-def _look(plan, before, number, state, record, report, bar, progress):
+def _do_what_is_due(plan, before, number, state, record, report, bar, progress):
     """Does what is due since a step: an evaluation, a checkpoint."""
     due = plan.is_due(number, plan.checkpoint_every, before)
     if plan.is_due(number, plan.evaluate_every, before):
-        state = parallel.gather(plan.recompute(state))
-        line = plan.evaluate(state)
-        due |= record.is_best(line) or record.stopped is not None
-        if record.stopped and number < plan.stop:
-            line |= {"stopped": record.stopped}
-        line = record.write(number, plan.epoch(number), line | {"server": report.as_json()})
-        reporting.show(bar, line, aloud=progress)
+        show = partial(reporting.show, bar, aloud=progress)
+        state, _, due = look(plan, number, state, record, show, due=due, server=report.as_json())
+        state = parallel.gather(state)
     if record.workdir and due:
         record.save(number, state)
     return state

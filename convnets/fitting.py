@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from jax.sharding import Mesh
 from . import parallel
 from .asynchronous import train_asynchronously
 from .errors import NotFiniteError, UserError
+from .looking import look
 from .opening import opened, where_to_go_on
 from .ops.image import Normalization
 from .planning import make_plan, name_origin
@@ -231,7 +231,8 @@ def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: 
                 "images_per_second": (number - start) * plan.options.batch_size / seconds,
                 "data_wait": (batches.seconds - waited) / seconds,
             }
-            state = _look(plan, number, state, record, speed, bar, progress)
+            with _naming_the_last_checkpoint(record):
+                state = _do_what_is_due(plan, number, state, record, speed, bar, progress)
             target = plan.next_stop(number)
         state = parallel.gather(state)
         if signal is not None:
@@ -245,28 +246,17 @@ def _note_compilation(record, bar, progress, seconds, cached):
         reporting.say(bar, f"{'from the cache' if cached else 'compiled'} in {seconds:.1f} s")
 
 
-def _look(plan, number, state, record, speed, bar, progress):
+def _do_what_is_due(plan, number, state, record, speed, bar, progress):
     """Does what is due at a step: a line on training, an evaluation, a checkpoint."""
-    epoch, due = plan.epoch(number), plan.is_due(number, plan.checkpoint_every)
+    due = plan.is_due(number, plan.checkpoint_every)
     if plan.is_due(number, plan.options.log_every):
         line = {f"train_{name}": mean for name, mean in record.meter.take().items()}
         line |= {"learning_rate": plan.rate(number, state), **speed}
-        line = record.write(number, epoch, line)
+        line = record.write(number, plan.epoch(number), line)
         reporting.show(bar, line, aloud=progress and bar.disable)
     if plan.is_due(number, plan.evaluate_every):
-        state = plan.recompute(state)
-        measured = plan.evaluate(state)
-        # To go on alike, whatever rounds.
-        measured = parallel.first_decides(lambda: measured, f"the evaluation after step {number}")
-        due |= record.is_best(measured) or record.stopped is not None
-        early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
-        line = record.write(number, epoch, measured | early)
-        reporting.show(bar, line, aloud=progress)
-        lost = [name for name in ("test", "validation") if math.isnan(line.get(f"{name}_loss", 0))]
-        due &= not lost
-        if lost and (number == plan.stop or record.stopped):
-            with _naming_the_last_checkpoint(record):
-                raise NotFiniteError(f"the {lost[0]} loss after step {number} is nan")
+        show = partial(reporting.show, bar, aloud=progress)
+        state, line, due = look(plan, number, state, record, show, due=due)
         if plan.observe is not None:
             state = state.replace(opt_state=plan.observe(state.opt_state, line["validation_loss"]))
     if plan.options.workdir and due:  # a sharded state is gathered by all processes together

@@ -239,6 +239,16 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path):
     assert (server["dropped"], server["lost"]) == (0, 0)
 
 
+def test_a_last_update_that_diverges_is_said_and_not_saved(tmp_path):
+    words = ("--workdir", tmp_path / "run", "--model", "linear", "--steps", 1, "--batch-size", 16)
+    rate = ("--optimizer", "sgd", "--schedule", "constant", "--learning-rate", 1e38)
+    server = ("--parallel", "parameter-server", "--workers", 1)
+    _, error = shell.run("train", *words, *rate, *server, code=2)
+    assert "the test loss after step 1 is nan; there is no checkpoint" in error
+    with convnets.Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps() == []
+
+
 def test_sigterm_while_workers_start_ends_the_run_with_a_checkpoint(tmp_path):
     words = ("--workdir", tmp_path, "--model", "linear", "--steps", 40, "--batch-size", 16)
     process = shell.start("train", *words, "--parallel", "parameter-server", "--workers", 1)
