@@ -24,6 +24,7 @@ from .requirements import (
     require_outputs,
     require_shards,
     require_strategy,
+    require_update,
     require_validation,
 )
 from .runs import with_batch_norm_groups, with_precision
@@ -98,7 +99,7 @@ def make_plan(
     if options.layer_decay is not None:
         depth_scales = decay_by_depth(model, shape, options.layer_decay)
     learning_rate, optimizer, observe = create_update_rule(options, start, stop, depth_scales)
-    jax.eval_shape(optimizer.init, params)  # refuses patterns that match nothing
+    require_update(optimizer, params)
     examples = resident_examples(dataset.train, crop)
     parallel.parameter_specs(params, mesh, rules)  # refuses rules that do not fit
     strategy = "jit" if uses_server(options) else options.parallel

@@ -5,8 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
 
 from . import ops
+from .errors import UserError, first_line
 from .ops import image
 from .tasks import average_views
 from .training import evaluation
@@ -26,7 +28,7 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256, views=No
 
     Returns: float32 `[N, K]`, on the host.
 
-    Raises: ValueError for images of another rank or range, or none.
+    Raises: ValueError for images of another rank, shape or range than the model's, or none.
     """
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
@@ -42,10 +44,16 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256, views=No
 
     variables = {name: tree for name, tree in state.variables().items() if tree}
     batch_size = min(batch_size, len(images))
-    rows = []
-    for start in range(0, len(images), batch_size):
-        part = evaluation.pad_batch({"image": images[start : start + batch_size]}, batch_size)
-        rows.append(_probabilities(model, variables, state.normalization, views, part["image"]))
+    rows, compute = [], partial(_probabilities, model, variables, state.normalization, views)
+    try:
+        for start in range(0, len(images), batch_size):
+            part = evaluation.pad_batch({"image": images[start : start + batch_size]}, batch_size)
+            rows.append(compute(part["image"]))
+    except ScopeParamShapeError as error:
+        raise UserError(
+            f"images {images.shape} are not of the shape that the model was trained with: "
+            f"{first_line(error)}"
+        ) from None
     return np.concatenate(rows)[: len(images)]
 
 

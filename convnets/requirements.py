@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import data
-from .errors import UserError, unknown
+from .errors import UserError, first_line, unknown
 from .layers import BatchNorm
 from .parallel.partition import by_path
 from .training.options import TrainingOptions
@@ -219,6 +219,19 @@ def require_shards(options: TrainingOptions, params) -> None:
             f"{most} arrays of parameters do not divide into {options.shards} shards: take at most "
             f"{most}"
         )
+
+
+def require_update(optimizer, params) -> None:
+    """Refuses patterns of the parameters' names that match none, and an optimizer whose update
+    needs more than gradients, its state and parameters."""
+    state = jax.eval_shape(optimizer.init, params)
+    try:
+        jax.eval_shape(optimizer.update, params, state, params)
+    except TypeError as error:
+        raise UserError(
+            "a step gives an optimizer gradients and parameters, no loss to search along a line "
+            f"(convnets.minimize_lbfgs does that on small problems): {first_line(error)}"
+        ) from None
 
 
 def require_asynchronous(options: TrainingOptions) -> None:

@@ -365,6 +365,11 @@ def test_an_optimizer_of_ones_own_takes_no_options_of_the_named():
             fit(optimizer=optax.sgd(0.1), **option)
 
 
+def test_an_optimizer_that_searches_along_a_line_is_refused():
+    with pytest.raises(convnets.UserError, match=r"minimize_lbfgs does .* 'value_fn'"):
+        fit(optimizer=optax.lbfgs())
+
+
 def test_no_step_at_all():
     result = fit(steps=0)
     assert int(result.state.step) == 0

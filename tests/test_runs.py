@@ -160,6 +160,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
         (np.full((1, 28, 28, 1), 255.0), r"floats in \[0, 1\]; came float64 from 255.0"),
         (np.full((1, 28, 28, 1), np.nan), "floats in"),
         (np.zeros((28, 28, 1)), "expected images"),
+        (np.zeros((2, 12, 12, 1)), r"images \(2, 12, 12, 1\) are not of the shape .*\(144, 10\)"),
     ],
 )
 def test_images_that_predict_would_take_for_others(images, message):

@@ -1,6 +1,6 @@
 """Batch statistics for evaluation, computed exactly in the place of running averages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -39,8 +39,8 @@ def recompute_statistics(
     Returns: the state with new statistics, float32, whatever momentum the layers have. A layer that
     evaluation does not reach keeps its own.
 
-    Raises: ValueError for a model without batch norm, or with another than `layers.BatchNorm`, and
-    when there is no example at all.
+    Raises: ValueError for a model without batch norm, or with another than `layers.BatchNorm`, for
+    what is no batch, and when there is no example at all.
 
     Reference: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3 (PreciseBN); so
     the networks of He et al. 2015 were tested (the notes to their release: "average, not moving
@@ -99,6 +99,8 @@ def make_moments_step(model: nn.Module):
 
 def _unpadded(batch):
     """The images of the batch that are no padding, alone."""
+    if not isinstance(batch, Mapping) or np.ndim(batch.get("image")) != 4:
+        raise ValueError('a batch is a dict with the images [B, H, W, C] as its "image"')
     images, mask = batch["image"], batch.get("mask")
     return {"image": images if mask is None or np.all(mask) else images[np.asarray(mask)]}
 

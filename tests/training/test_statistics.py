@@ -137,3 +137,9 @@ def test_without_batch_norm_or_examples_there_is_nothing_to_recompute(images, st
         recompute_statistics(Unnormalized(), state, cut(images))
     with pytest.raises(ValueError, match="no batch norm"):
         recompute_statistics(Dense(3), state.replace(batch_stats={}), cut(images))
+
+
+def test_what_is_no_batch_is_refused(images, state):
+    for batches in (images, [{"label": 3}], [{"image": images[0]}]):
+        with pytest.raises(ValueError, match=r"a batch is a dict with the images \[B, H, W, C\]"):
+            recompute_statistics(Net(), state, batches)
