@@ -132,8 +132,8 @@ def _do_what_is_due(plan, before, number, state, record, report, bar, progress):
     """Does what is due since a step: an evaluation, a checkpoint."""
     due = plan.is_due(number, plan.checkpoint_every, before)
     if plan.is_due(number, plan.evaluate_every, before):
-        show = partial(reporting.show, bar, aloud=progress)
-        state, _, due = look(plan, number, state, record, show, due=due, server=report.as_json())
+        server = report.as_json()
+        state, _, due = look(plan, number, state, record, bar, progress, due=due, server=server)
         state = parallel.gather(state)
     if record.workdir and due:
         record.save(number, state)

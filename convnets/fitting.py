@@ -144,6 +144,7 @@ def fit(
         parallel.stopping(received) as signal_after,
         opened(plan, identity, saved, state, progress) as (state, record),
         parallel.ending_together(partial(where_to_go_on, plan, record)),
+        _naming_the_last_checkpoint(record),
     ):
         state = _first_state(plan, state)
         result = _run(plan, state, record, signal_after, progress)
@@ -203,9 +204,8 @@ def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: 
     if number >= plan.stop or record.stopped:
         return _finished(plan, state, record, progress)
     if uses_server(plan.options):
-        with _naming_the_last_checkpoint(record):
-            received = partial(signal_after, number)
-            state, signal = train_asynchronously(plan, state, record, received, progress)
+        received = partial(signal_after, number)
+        state, signal = train_asynchronously(plan, state, record, received, progress)
         return Result(state, record.history, signal)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(reporting.open_bar(plan.stop, number, shown=progress))
@@ -218,21 +218,18 @@ def _run(plan: Plan, state: TrainState, record: Record, signal_after, progress: 
             start, since, waited = number, time.monotonic(), batches.seconds
             steps = loop.advance(step, state, batches, stop=target)
             for number, state, measured in steps:  # noqa: B007
-                with _naming_the_last_checkpoint(record):
-                    record.meter.add(number, measured)
+                record.meter.add(number, measured)
                 bar.update(number - bar.n)
                 signal = signal_after(number)
                 if signal is not None:
                     break
-            with _naming_the_last_checkpoint(record):
-                record.meter.read()
+            record.meter.read()
             seconds = time.monotonic() - since
             speed = {
                 "images_per_second": (number - start) * plan.options.batch_size / seconds,
                 "data_wait": (batches.seconds - waited) / seconds,
             }
-            with _naming_the_last_checkpoint(record):
-                state = _do_what_is_due(plan, number, state, record, speed, bar, progress)
+            state = _do_what_is_due(plan, number, state, record, speed, bar, progress)
             target = plan.next_stop(number)
         state = parallel.gather(state)
         if signal is not None:
@@ -255,8 +252,7 @@ def _do_what_is_due(plan, number, state, record, speed, bar, progress):
         line = record.write(number, plan.epoch(number), line)
         reporting.show(bar, line, aloud=progress and bar.disable)
     if plan.is_due(number, plan.evaluate_every):
-        show = partial(reporting.show, bar, aloud=progress)
-        state, line, due = look(plan, number, state, record, show, due=due)
+        state, line, due = look(plan, number, state, record, bar, progress, due=due)
         if plan.observe is not None:
             state = state.replace(opt_state=plan.observe(state.opt_state, line["validation_loss"]))
     if plan.options.workdir and due:  # a sharded state is gathered by all processes together

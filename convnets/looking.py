@@ -1,11 +1,11 @@
 """What a run looks at on its way: an evaluation, and what follows from it."""
 
 import math
-from collections.abc import Callable
 
 from . import parallel
 from .errors import NotFiniteError
 from .plans import Plan
+from .training import reporting
 from .training.recording import Record
 from .training.state import TrainState
 
@@ -15,7 +15,8 @@ def look(
     number: int,
     state: TrainState,
     record: Record,
-    show: Callable[[dict], None],
+    bar,
+    progress: bool,
     *,
     due: bool = False,
     **beside,
@@ -23,7 +24,8 @@ def look(
     """Evaluates the state after a step, and writes a line about it.
 
     Args:
-      show: called with the line.
+      bar: of the run, beside which the line is shown.
+      progress: whether it is also said aloud.
       due: whether a checkpoint of the step is due in any case.
       beside: what else the line is to say.
 
@@ -40,7 +42,7 @@ def look(
     due |= record.is_best(measured) or record.stopped is not None
     early = {"stopped": record.stopped} if record.stopped and number < plan.stop else {}
     line = record.write(number, plan.epoch(number), measured | early | beside)
-    show(line)
+    reporting.show(bar, line, aloud=progress)
     lost = [name for name in ("test", "validation") if math.isnan(line.get(f"{name}_loss", 0))]
     if lost and (number == plan.stop or record.stopped):
         raise NotFiniteError(f"the {lost[0]} loss after step {number} is nan")

@@ -44,11 +44,11 @@ def predict(model, state: TrainState, images, *, batch_size: int = 256, views=No
 
     variables = {name: tree for name, tree in state.variables().items() if tree}
     batch_size = min(batch_size, len(images))
-    rows, compute = [], partial(_probabilities, model, variables, state.normalization, views)
+    rows = []
     try:
         for start in range(0, len(images), batch_size):
             part = evaluation.pad_batch({"image": images[start : start + batch_size]}, batch_size)
-            rows.append(compute(part["image"]))
+            rows.append(_probabilities(model, variables, state.normalization, views, part["image"]))
     except ScopeParamShapeError as error:
         raise UserError(
             f"images {images.shape} are not of the shape that the model was trained with: "
